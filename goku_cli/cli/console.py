@@ -1,0 +1,198 @@
+"""Talking to people and to pipes: stdout is one reference, stderr is everything else."""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from goku_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from goku_cli.manifest.store import Manifest
+    from goku_cli.stage import Outcome
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Rate(TextColumn):
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Any) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:.1f}/s")
+
+
+class Bar:
+    """A progress bar with rate and ETA on a terminal, and silence elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),
+            TimeElapsedColumn(), TimeRemainingColumn(),
+            console=stderr, disable=not stderr.is_terminal,
+        )  # fmt: skip
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def start(self, what: str, total: int) -> None:
+        """Begin a new bar of `total` steps."""
+        self._task = self._bar.add_task(escape(what), total=total)
+
+    def advance(self, count: int = 1) -> None:
+        """Move the newest bar."""
+        if self._task is not None:
+            self._bar.advance(self._task, count)
+
+    def describe(self, what: str) -> None:
+        """Change what the newest bar says (loss, reason, ...)."""
+        if self._task is not None:
+            self._bar.update(self._task, description=escape(what))
+
+
+def say(text: str) -> None:
+    """Write one line of talk to stderr; markup in names is harmless, control characters are shown."""
+    stderr.print(
+        "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text), markup=False
+    )
+
+
+def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Write a table to stderr."""
+    grid = Table(title=escape(title), title_justify="left", show_edge=False)
+    for index, column in enumerate(columns):
+        grid.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        grid.add_row(*(escape(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row))
+    stderr.print(grid)
+
+
+def reference_from(argument: str | None) -> str:
+    """Return the reference that was typed or, when none was and stdin is a pipe, the line read from it.
+
+    Raises:
+        UsageError: nothing was typed and stdin is a terminal, or the stage before printed nothing.
+    """
+    if argument is not None:
+        return argument
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError(
+            "no manifest given; name one (e.g. manifests/my.duckdb) or pipe a command into this one"
+        )
+    line = sys.stdin.readline().strip()
+    if not line:
+        error = UsageError("nothing came through the pipe: the command before this one failed")
+        error.exit_code = 1
+        raise error
+    if line.startswith("{"):
+        return str(json.loads(line)["reference"])
+    return line
+
+
+def emit(reference: str, summary: dict[str, Any], as_json: bool) -> None:
+    """Write the one line of stdout: the reference, or with --json the summary that holds it."""
+    line = json.dumps({"reference": reference, **summary}, default=str) if as_json else reference
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+@dataclass
+class Session:
+    """One command at work on an open manifest."""
+
+    manifest: "Manifest"
+    name: str | None
+    """What stood behind `#` in the reference."""
+    bar: Bar
+    counts: dict[str, Any] = field(default_factory=dict)
+    output: str = ""
+    """What goes to stdout when all is durable; the manifest itself unless a command says otherwise."""
+
+    def count(self, outcome: "Outcome", what: str) -> None:
+        """Note and say how a stage went."""
+        self.counts.update(done=outcome.done, failed=outcome.failed, skipped=outcome.skipped)
+        text = f"{what}: {outcome.done} done"
+        if outcome.skipped:
+            text += f", {outcome.skipped} were already done"
+        if outcome.failed:
+            text += f", {outcome.failed} failed (goku show {self.manifest.path} --failures)"
+        say(text)
+
+
+@contextlib.contextmanager
+def working(
+    command: str, reference: str | None, *, arguments: dict[str, Any], output: Path | None = None,
+    create: bool = False, as_json: bool = False,
+) -> Iterator[Session]:  # fmt: skip
+    """Open the referenced manifest (or a copy at `output`), record the run, and print the reference at the end.
+
+    The reference is printed after the manifest was closed, so the next command of a pipe can open it.
+    """
+    from goku_cli.manifest.store import Manifest, parse_reference
+
+    path, name = parse_reference(reference_from(reference))
+    if output is not None:
+        path = _copy(path, output)
+    started = time.monotonic()
+    with Manifest(path, create=create) as manifest:
+        session = Session(manifest, name, Bar(), output=str(path))
+        manifest.begin_run(command, arguments)
+        try:
+            with session.bar:
+                yield session
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error}"
+            with contextlib.suppress(Exception):  # the first error is the one to report
+                manifest.end_run(status, session.counts, time.monotonic() - started)
+            raise
+        manifest.end_run("ok", session.counts, time.monotonic() - started, session.output)
+    summary = {"command": command, "seconds": round(time.monotonic() - started, 3), **session.counts}
+    emit(session.output, summary, as_json)
+
+
+def _copy(path: Path, output: Path) -> Path:
+    from goku_cli.manifest.store import Manifest
+    from goku_cli.publish import publish
+
+    if output.resolve().parent != path.resolve().parent:
+        raise UsageError(
+            f"-o must be in the folder of {path}, beside which its latents lie; e.g. -o {path.parent}/new.duckdb"
+        )
+    if output.exists():
+        raise UsageError(f"{output} exists; remove it, or name another copy")
+    Manifest(path).close()  # folds an unfinished log into the file, and fails when somebody else holds it
+    with publish(output) as temporary:
+        shutil.copyfile(path, temporary)
+    return output
+
+
+def hide_worker_chatter() -> None:
+    """Keep third-party libraries from writing hints to the terminal."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

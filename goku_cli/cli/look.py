@@ -1,0 +1,5 @@
+"""stub"""
+
+from collections.abc import Callable
+
+COMMANDS: dict[str, Callable[..., None]] = {}

@@ -1,0 +1,20 @@
+"""Options that several commands share, so that they read the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Reference = Annotated[
+    str | None,
+    typer.Argument(metavar="[MANIFEST]", help="PATH or PATH#SELECTION; read from the pipe when absent."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="Work on a copy with this name, in the manifest's folder."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print a machine-readable summary instead of the reference.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with code 1 when any item failed.")]
+Workers = Annotated[int, typer.Option("--workers", "-j", help="Worker processes; 0 is one per core.")]

@@ -1,0 +1,45 @@
+-- One file is one dataset. Times are integer microseconds of presentation time. No primary keys: uniqueness is
+-- kept by the stage loop (an item's rows are replaced in one transaction) and proved by `goku show --verify`;
+-- an index per table would make 10 million clips slow and its log the fragile part of a crash.
+
+CREATE TABLE runs (
+    id BIGINT, command TEXT, arguments JSON, versions JSON, host TEXT,
+    started TIMESTAMP, finished TIMESTAMP, status TEXT, counts JSON, seconds DOUBLE, output TEXT
+);
+CREATE TABLE receipts (stage TEXT, item TEXT, params TEXT, run BIGINT);
+CREATE TABLE failures (stage TEXT, item TEXT, reason TEXT, failed TIMESTAMP, run BIGINT);
+
+CREATE TABLE sources (
+    id TEXT, kind TEXT, container TEXT, codec TEXT, width INTEGER, height INTEGER, rotation INTEGER, sar DOUBLE,
+    fps DOUBLE, variable_fps BOOLEAN, frames BIGINT, start_us BIGINT, duration_us BIGINT, bitrate BIGINT,
+    pixel_format TEXT, bit_depth INTEGER, hdr TEXT, audio BOOLEAN, bytes BIGINT, rejected TEXT, run BIGINT
+);
+CREATE TABLE source_paths (source TEXT, path TEXT, bytes BIGINT, mtime_ns BIGINT, run BIGINT);
+CREATE TABLE sidecars (source TEXT, start_us BIGINT, end_us BIGINT, text TEXT, path TEXT, run BIGINT);
+
+CREATE TABLE clips (
+    id TEXT, source TEXT, start_us BIGINT, end_us BIGINT, frames BIGINT, width INTEGER, height INTEGER, fps DOUBLE,
+    opened_by TEXT, key_hash TEXT, thumbnail BLOB, path TEXT, run BIGINT
+);
+CREATE TABLE scores (clip TEXT, metric TEXT, value DOUBLE, scorer TEXT, run BIGINT);
+CREATE TABLE captions (clip TEXT, kind TEXT, text TEXT, model TEXT, conflict TEXT, run BIGINT);
+CREATE TABLE tags (
+    clip TEXT, "primary" TEXT, subcategory TEXT, confidence DOUBLE, tagger TEXT, run BIGINT
+);
+CREATE TABLE selections (name TEXT, clip TEXT, weight DOUBLE, reason TEXT, run BIGINT);
+CREATE TABLE latents (
+    clip TEXT, start_us BIGINT, encoder TEXT, bucket TEXT, frames INTEGER, fps DOUBLE,
+    shard TEXT, key TEXT, shape INTEGER[], run BIGINT
+);
+CREATE TABLE text_states (clip TEXT, kind TEXT, encoder TEXT, shard TEXT, key TEXT, tokens INTEGER, run BIGINT);
+CREATE TABLE samples (
+    id TEXT, name TEXT, prompt TEXT, metadata JSON, seed BIGINT, path TEXT, frames INTEGER, width INTEGER,
+    height INTEGER, fps DOUBLE, settings JSON, checkpoint TEXT, sha256 TEXT, run BIGINT
+);
+CREATE TABLE results (
+    name TEXT, suite TEXT, metric TEXT, tag TEXT, value DOUBLE, n BIGINT, expected BIGINT, run BIGINT
+);
+
+-- Scores by metric as columns of one row: what people want to look at and filter by.
+CREATE VIEW clip_scores AS
+SELECT clip, map_from_entries(list((metric, value) ORDER BY metric)) AS scores FROM scores GROUP BY clip;
