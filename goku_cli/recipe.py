@@ -30,6 +30,22 @@ def packaged(*parts: str) -> Path:
     return (installed if installed.is_dir() else package.parent / "recipes").joinpath(*parts)
 
 
+def find(kind: str, name: str) -> Path:
+    """Return the path of a recipe given by its packaged name (`find("tiers", "480p")`) or by a path of its own.
+
+    Raises:
+        UsageError: no packaged recipe of that kind has the name.
+    """
+    if name.endswith(".toml") or "/" in name:
+        return Path(name)
+    known = sorted(path.stem for path in packaged(kind).glob("*.toml"))
+    if name not in known:
+        raise UsageError(
+            f'no recipe "{name}" in {kind}{nearest(name, known)}; known: {", ".join(known)}, or PATH.toml'
+        )
+    return packaged(kind, f"{name}.toml")
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -28,6 +28,8 @@ class Item:
 
     id: str
     payload: Any
+    version: str = ""
+    """What else its receipt must match, e.g. a file's size and time: an item that changed is done again."""
 
 
 @dataclass
@@ -37,6 +39,10 @@ class Rows:
     insert: dict[str, list[Row]] = field(default_factory=dict)
     replace: dict[str, str] = field(default_factory=dict)
     """Table -> column: its rows whose column equals the item's id are deleted first."""
+    once: dict[str, list[Row]] = field(default_factory=dict)
+    """Rows to insert by table unless a row with the same `id` is there (two files with the same bytes)."""
+    tensors: dict[str, Any] = field(default_factory=dict)
+    """Arrays by key, which `store` must make durable before the rows are committed."""
 
 
 @dataclass
@@ -77,18 +83,19 @@ class Quiet:
 
 def pending(manifest: Manifest, stage: str, params: str, items: Sequence[Item]) -> list[Item]:
     """Return the items that have no receipt of `stage` with these parameters."""
-    rows = manifest.query("SELECT item FROM receipts WHERE stage = ? AND params = ?", [stage, params])
-    done = {row["item"] for row in rows}
-    return [item for item in items if item.id not in done]
+    rows = manifest.query("SELECT item, params FROM receipts WHERE stage = ?", [stage])
+    done = {(row["item"], row["params"]) for row in rows}
+    return [item for item in items if (item.id, params + item.version) not in done]
 
 
 def run_stage(
     manifest: Manifest, stage: str, params: str, items: Sequence[Item], work: Callable[[Any], Rows], *,
-    workers: int = 0, progress: Progress | None = None,
+    workers: int = 0, progress: Progress | None = None, store: Callable[[list[Rows]], None] | None = None,
 ) -> Outcome:  # fmt: skip
     """Do the pending items in `workers` processes (0: one per core) and commit every two seconds.
 
     `work` is a module-level function of the payload. An exception of any kind fails its own item alone.
+    `store` gets the results of each batch before its rows are committed (it publishes their tensors).
     """
     progress = progress or Quiet()
     todo = pending(manifest, stage, params, items)
@@ -105,9 +112,9 @@ def run_stage(
             outcome.done += 1
         progress.advance()
         if time.monotonic() - committed > COMMIT_SECONDS:
-            _commit(manifest, stage, params, batch)
+            _commit(manifest, stage, params, batch, store)
             batch, committed = [], time.monotonic()
-    _commit(manifest, stage, params, batch)
+    _commit(manifest, stage, params, batch, store)
     return outcome
 
 
@@ -161,22 +168,29 @@ def _one_thread_each() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def _commit(manifest: Manifest, stage: str, params: str, batch: Iterable[tuple[Item, Rows | str]]) -> None:
-    batch = list(batch)
+def _commit(
+    manifest: Manifest, stage: str, params: str, batch: list[tuple[Item, Rows | str]],
+    store: Callable[[list[Rows]], None] | None,
+) -> None:  # fmt: skip
     if not batch:
         return
+    if store is not None:
+        store([result for _, result in batch if isinstance(result, Rows)])
     now = datetime.datetime.now()
     inserts: dict[str, list[Row]] = {"receipts": [], "failures": []}
     replaced: dict[tuple[str, str], list[str]] = {}
+    once: dict[str, dict[str, Row]] = {}
     for item, result in batch:
         if isinstance(result, str):
             inserts["failures"].append({"stage": stage, "item": item.id, "reason": result, "failed": now})
             continue
-        inserts["receipts"].append({"stage": stage, "item": item.id, "params": params})
+        inserts["receipts"].append({"stage": stage, "item": item.id, "params": params + item.version})
         for table, column in result.replace.items():
             replaced.setdefault((table, column), []).append(item.id)
         for table, rows in result.insert.items():
             inserts.setdefault(table, []).extend(rows)
+        for table, rows in result.once.items():
+            once.setdefault(table, {}).update({row["id"]: row for row in rows})
     ids = [item.id for item, _ in batch]
     with manifest.transaction():
         for table in ("receipts", "failures"):
@@ -185,3 +199,6 @@ def _commit(manifest: Manifest, stage: str, params: str, batch: Iterable[tuple[I
             manifest.execute(f'DELETE FROM "{table}" WHERE list_contains(?, "{column}")', [keys])
         for table, rows in inserts.items():
             manifest.insert(table, rows)
+        for table, by_id in once.items():
+            known = manifest.query(f'SELECT id FROM "{table}" WHERE list_contains(?, id)', [list(by_id)])
+            manifest.insert(table, [by_id[key] for key in by_id.keys() - {row["id"] for row in known}])

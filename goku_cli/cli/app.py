@@ -1,5 +1,6 @@
 """The `goku` program: its commands, and what becomes of an error."""
 
+import inspect
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ _state = {"debug": False}
 
 
 @app.callback(
-    epilog="Example: goku ingest videos/ -m manifests/my.duckdb | goku split | goku filter --tier 480p | goku show"
+    epilog="\b\nExample: goku ingest videos/ -m manifests/my.duckdb | goku split | goku filter --tier 480p | goku show"
 )
 def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -32,7 +33,10 @@ def root(
 
 
 def _add(function: object, name: str, panel: str) -> None:
-    app.command(name, rich_help_panel=panel, no_args_is_help=False)(function)  # type: ignore[type-var]
+    text, _, example = (inspect.getdoc(function) or "").partition("Example:")
+    # \b keeps the example on a line of its own, unwrapped, so that it can be pasted.
+    epilog = f"\b\nExample:{example}" if example else None
+    app.command(name, help=text, epilog=epilog, rich_help_panel=panel, no_args_is_help=False)(function)  # type: ignore[type-var]
 
 
 for _name, _function in curate.COMMANDS.items():

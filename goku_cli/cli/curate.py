@@ -1,5 +1,140 @@
-"""stub"""
+"""The curation commands: ingest, split, filter, caption, balance."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+import typer
+
+from goku_cli.cli.console import say, table, working
+from goku_cli.cli.options import AsJson, Output, Reference, Strict, Workers
+from goku_cli.filter import tier as filter_tier
+from goku_cli.filter.scorers import SCORERS, resolve
+from goku_cli.ingest import rules as ingest_rules
+from goku_cli.split.settings import SplitSettings
+
+SPLIT = SplitSettings()
+
+
+def ingest(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Video and image files, and folders of them.")
+    ],
+    manifest: Annotated[
+        Path, typer.Option("-m", "--manifest", help="The manifest to write, e.g. manifests/my.duckdb.")
+    ],
+    rules: Annotated[
+        str, typer.Option(help="Cheap rules: a packaged name (paper, none) or a TOML file.")
+    ] = ingest_rules.DEFAULT,
+    workers: Workers = 0,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring videos and images into a manifest, measured, with their sidecar captions (x.txt or x.json).
+
+    A file whose bytes are known already adds a name, not a source. Run again, it does what is new or changed.
+
+    Example: goku ingest videos/ -m manifests/my.duckdb
+    """
+    from goku_cli.ingest.ingest import ingest as ingest_files
+    from goku_cli.ingest.ingest import rejections
+    from goku_cli.ingest.walk import find_media
+
+    files, limits = find_media(paths), ingest_rules.load_rules(rules)
+    arguments = {"paths": paths, "rules": rules}
+    with working("ingest", str(manifest), arguments=arguments, create=True, as_json=as_json) as session:
+        outcome = ingest_files(session.manifest, files, limits, workers=workers, progress=session.bar)
+        session.count(outcome, "ingest")
+        session.counts["rejected"] = dict(rejections(session.manifest))
+        for rule, count in rejections(session.manifest):
+            say(f"  {count} rejected for their {rule} (rules {rules})")
+        outcome.check("ingest", strict)
+
+
+def split(
+    manifest: Reference = None,
+    detector: Annotated[
+        str, typer.Option(help="Shot detector: adaptive, content, or module:function.")
+    ] = SPLIT.detector,
+    threshold: Annotated[
+        float | None, typer.Option(help="The detector's threshold; its own default when absent.")
+    ] = SPLIT.threshold,
+    similarity: Annotated[
+        str, typer.Option(help="Feature of the second cut: layout, or module:function.")
+    ] = SPLIT.similarity,
+    min_similarity: Annotated[
+        float, typer.Option(help="Cut between frames a second apart that are less alike than this.")
+    ] = SPLIT.min_similarity,
+    min_seconds: Annotated[float, typer.Option(help="Drop shorter clips.")] = SPLIT.min_seconds,
+    max_seconds: Annotated[float, typer.Option(help="Divide longer clips evenly.")] = SPLIT.max_seconds,
+    write_clips: Annotated[
+        Path | None, typer.Option(help="Also cut every clip to an H.264 file in this folder.")
+    ] = None,
+    output: Output = None,
+    workers: Workers = 0,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Split sources into clips: shot boundaries, then frames a second apart that are too unlike, then length.
+
+    Clips are ranges of time; nothing is copied unless --write-clips asks for it. Fades belong to no clip.
+
+    Example: goku split manifests/my.duckdb --max-seconds 8
+    """
+    from goku_cli.split import split as room
+
+    settings = SplitSettings(
+        detector=detector, threshold=threshold, similarity=similarity, min_similarity=min_similarity,
+        min_seconds=min_seconds, max_seconds=max_seconds,
+    )  # fmt: skip
+    arguments = {**vars(settings), "write_clips": write_clips}
+    with working("split", manifest, arguments=arguments, output=output, as_json=as_json) as session:
+        outcome = room.split(session.manifest, settings, workers=workers, progress=session.bar)
+        session.count(outcome, "split")
+        session.counts["clips"] = session.manifest.value("SELECT count(*) FROM clips")
+        say(f"  {session.counts['clips']} clips in the manifest")
+        outcome.check("split", strict)
+        if write_clips is not None:
+            cut = room.write_clips(session.manifest, write_clips, workers=workers, progress=session.bar)
+            session.count(cut, "write-clips")
+            cut.check("write-clips", strict)
+
+
+def filter_(
+    manifest: Reference = None,
+    tier: Annotated[
+        str, typer.Option(help="Limits: a packaged name (480p, 720p, 1080p, shapes) or a TOML file.")
+    ] = filter_tier.DEFAULT,
+    scorer: Annotated[
+        list[str] | None, typer.Option(help="Also run this scorer, module:function; may be repeated.")
+    ] = None,
+    output: Output = None,
+    workers: Workers = 0,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure every clip once and keep those within a tier's limits, as the selection named after the tier.
+
+    Every clip gets a row: kept, or dropped with the first limit that it breaks. Other limits need no second look.
+
+    Example: goku filter manifests/my.duckdb --tier 480p
+    """
+    from goku_cli.filter import decide as deciding
+    from goku_cli.filter.measure import measure
+
+    scorers = [*SCORERS, *(scorer or ())]
+    name, limits = filter_tier.load_tier(tier, [resolve(known).metric for known in scorers])
+    arguments = {"tier": tier, "scorer": scorer}
+    with working("filter", manifest, arguments=arguments, output=output, as_json=as_json) as session:
+        require_clips(session.manifest)
+        outcome = measure(session.manifest, scorers, workers=workers, progress=session.bar)
+        session.count(outcome, "filter")
+        changed = deciding.decide(session.manifest, name, limits)
+        rows = deciding.summary(session.manifest, name)
+        session.counts["selection"] = dict(rows)
+        table(f"selection {name}{'' if changed else ' (unchanged)'}", ["", "clips"], [list(row) for row in rows])
+        outcome.check("filter", strict)
+        session.output = f"{session.output}#{name}"
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"ingest": ingest, "split": split, "filter": filter_}

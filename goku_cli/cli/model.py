@@ -1,5 +1,219 @@
-"""stub"""
+"""The model commands: encode-latents, train, sample, eval."""
 
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+import typer
+
+from goku_cli.cli.console import Bar, emit, reference_from, say, table, working
+from goku_cli.cli.options import AsJson, Output, Reference, Strict, Workers
+from goku_cli.encode.settings import EncodeSettings
+from goku_cli.errors import UsageError
+from goku_cli.sample.settings import SampleSettings
+
+ENCODE = EncodeSettings()
+SAMPLE = SampleSettings()
+
+
+def encode_latents(
+    manifest: Reference = None,
+    vae: Annotated[str, typer.Option(help="linear, or the folder of a trained VAE.")] = ENCODE.vae,
+    text: Annotated[str, typer.Option(help="tiny, t5:FOLDER or t5:google/flan-t5-xl.")] = ENCODE.text,
+    size: Annotated[
+        str, typer.Option(help="HEIGHTxWIDTH of landscape clips; portrait is turned.")
+    ] = ENCODE.size,
+    frames: Annotated[int, typer.Option(help="Frames of a window, 4k+1.")] = ENCODE.frames,
+    fps: Annotated[float, typer.Option(help="Frames per second after resampling.")] = ENCODE.fps,
+    windows: Annotated[int, typer.Option(help="Most windows per clip.")] = ENCODE.windows,
+    channels: Annotated[int, typer.Option(help="Latent channels of the linear VAE.")] = ENCODE.channels,
+    workers: Workers = 0,
+    output: Output = None,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Encode the kept clips and their captions, once, into shards beside the manifest.
+
+    The default VAE is linear (3D PCA, causal, stride 4x8x8) and is fitted on the first use.
+
+    Example: goku encode-latents manifests/my.duckdb --size 48x80 --frames 9 --fps 8
+    """
+    settings = EncodeSettings(vae, text, size, frames, fps, windows, channels)
+    from goku_cli.encode.encode import encode_latents as encode
+
+    with working(
+        "encode-latents", manifest, arguments=vars(settings), output=output, as_json=as_json
+    ) as session:
+        selection = session.manifest.selection(session.name)
+        clips, texts = encode(session.manifest, selection, settings, workers=workers, progress=session.bar)
+        session.count(texts, "captions")
+        session.count(clips, "clips")
+        session.output = f"{session.manifest.path}#{selection}"
+        clips.check("encode-latents", strict)
+        texts.check("encode-latents", strict)
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that ships.")
+    ],
+    manifest: Reference = None,
+    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    ranks: Annotated[int, typer.Option(help="Processes; 0 is one per GPU, or one without a GPU.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train as a recipe says: spawns the deepspeed launcher, also without a GPU.
+
+    The run's folder is named by recipe and data, so the same command goes on where it stopped. Prints the
+    checkpoint's folder.
+
+    Example: goku train recipes/shapes.toml manifests/my.duckdb
+    """
+    from goku_cli.manifest.store import Manifest, parse_reference
+    from goku_cli.recipe import find
+    from goku_cli.train.launch import gpus, last_figures, launch
+    from goku_cli.train.plan import prepare
+    from goku_cli.train.settings import load_recipe
+
+    path = find(".", recipe)
+    settings = load_recipe(path)
+    file, name = parse_reference(reference_from(manifest))
+    started = time.monotonic()
+    with Manifest(file) as opened:
+        run = prepare(opened, opened.selection(name), settings, path.stem, runs)
+    ranks = ranks or gpus() or 1
+    say(f"train: {run.folder} on {run.clips} clips, {ranks} rank(s), log in {run.folder}/launch.log")
+    with Bar() as bar:
+        checkpoint = launch(run, ranks=ranks, bar=bar)
+    figures = last_figures(checkpoint)
+    seconds = time.monotonic() - started
+    with Manifest(file) as opened:
+        opened.begin_run("train", {"recipe": str(path), "ranks": ranks})
+        opened.end_run("ok", {"steps": settings.train.steps, **figures}, seconds, str(run.folder.absolute()))
+    if "held_out_loss" in figures:
+        untrained = figures.get("held_out_loss_untrained", float("nan"))
+        say(f"train: held-out loss {figures['held_out_loss']:.4f}, untrained {untrained:.4f}")
+    emit(str(checkpoint), {"command": "train", "seconds": round(seconds, 3), **figures}, as_json)
+
+
+def sample(
+    checkpoint: Annotated[
+        str | None,
+        typer.Argument(metavar="[CHECKPOINT]", help="A checkpoint or a run; from the pipe when absent."),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option("--prompt", "-p", help="A prompt; may be given again.")
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file of prompts, one a line; - is stdin.")] = None,
+    bench: Annotated[str | None, typer.Option(help="A benchmark's own prompts: shapes.")] = None,
+    steps: Annotated[int, typer.Option(help="Euler steps.")] = SAMPLE.steps,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")] = SAMPLE.guidance,
+    frames: Annotated[int, typer.Option(help="4k+1; 1 draws images; 0 as trained.")] = SAMPLE.frames,
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH; empty as trained.")] = SAMPLE.size,
+    weights: Annotated[str, typer.Option(help="ema or raw.")] = SAMPLE.weights,
+    seed: Annotated[int, typer.Option(help="Seed of the first sample; the next ones count up.")] = 0,
+    count: Annotated[int, typer.Option(help="Samples per prompt.")] = 1,
+    manifest: Annotated[
+        Path | None,
+        typer.Option("-m", "--manifest", help="Where samples are noted; the training manifest by default."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the files; beside the manifest by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw clips (MP4) and images (PNG) from a checkpoint. Run again, it draws only what is missing.
+
+    Prints MANIFEST#NAME, the set of samples, which goku eval reads.
+
+    Example: goku sample runs/shapes-1a2b3c4d --prompt "a red circle moving left slowly"
+    """
+    settings = SampleSettings(steps, guidance, frames, size, weights)
+    if sum(source is not None for source in (prompt or None, prompts, bench)) != 1:
+        raise UsageError("give prompts in exactly one way: --prompt TEXT, --prompts FILE or --bench shapes")
+    from goku_cli.model.checkpoint import resolve
+    from goku_cli.sample.generate import Generator
+    from goku_cli.sample.prompts import bench_prompts, read_prompts, requests
+    from goku_cli.sample.sample import draw_missing
+
+    folder = resolve(Path(reference_from(checkpoint)))
+    rows: list[dict[str, object]]
+    if prompts is not None:
+        rows = read_prompts(Path("/dev/stdin") if str(prompts) == "-" else prompts)
+    else:
+        rows = bench_prompts(bench) if bench else [{"prompt": text} for text in prompt or []]
+    generator = Generator.load(folder, weights)
+    wanted = requests(
+        rows, lambda text, number, length: generator.default_request(text, number, length, size),
+        frames=frames, seed=seed, count=count,
+    )  # fmt: skip
+    path = manifest or Path(generator.config["data"]["manifest"])
+    if manifest is None and not path.exists():
+        raise UsageError(
+            f"the training manifest {path} is gone; say where to note the samples with -m samples.duckdb"
+        )
+    name = "-".join([folder.resolve().parent.name, folder.name] + ([bench] if bench else []))
+    arguments = vars(settings) | {
+        "checkpoint": str(folder),
+        "prompts": len(rows),
+        "count": count,
+        "seed": seed,
+    }
+    with working(
+        "sample", str(path), arguments=arguments, create=manifest is not None, as_json=as_json
+    ) as session:
+        target = out or session.manifest.path.with_suffix(".samples")
+        drawn = draw_missing(
+            session.manifest, generator, folder, wanted, settings, name=name, out=target, progress=session.bar
+        )
+        say(f"sample: {drawn} drawn, {len(wanted) - drawn} were already there, in {target}")
+        session.counts.update(drawn=drawn, asked=len(wanted))
+        session.output = f"{path}#{name}"
+
+
+def evaluate(
+    samples: Annotated[
+        str | None,
+        typer.Argument(metavar="[MANIFEST#SAMPLES]", help="A set of samples; from the pipe when absent."),
+    ] = None,
+    bench: Annotated[
+        str,
+        typer.Option(
+            help="video: figures of any clip; shapes: attributes, and every stage against its truth."
+        ),
+    ] = "video",
+    as_json: AsJson = False,
+) -> None:
+    """Score samples without any downloaded weights; the figures go to the table `results`.
+
+    Example: goku eval manifests/my.duckdb --bench shapes
+    """
+    from goku_cli.evaluate import run
+
+    if bench not in run.SUITES:
+        raise UsageError(f'unknown benchmark "{bench}"; known: {", ".join(run.SUITES)}')
+    with working("eval", samples, arguments={"bench": bench}, as_json=as_json) as session:
+        opened = session.manifest
+        name, rows = run.samples_named(opened, session.name)
+        figures = {"video": run.eval_video(opened, name, rows, session.bar)}
+        if bench == "shapes":
+            figures["shapes"] = run.eval_shapes(opened, rows, session.bar)
+            selections = opened.query("SELECT name FROM selections ORDER BY run DESC LIMIT 1")
+            selection = selections[0]["name"] if selections else None
+            figures["stages"] = run.eval_stages(opened, selection)
+        for suite, found in figures.items():
+            run.store(opened, name, suite, found, len(rows))
+            if found:
+                table(f"{suite}: {name}", ["metric", "tag", "value", "n"],
+                      [[f["metric"], f["tag"], f["value"], f["n"]] for f in found])  # fmt: skip
+            session.counts[suite] = {f"{f['metric']}/{f['tag']}": f["value"] for f in found}
+        session.output = f"{opened.path}#{name}"
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "encode-latents": encode_latents,
+    "train": train,
+    "sample": sample,
+    "eval": evaluate,
+}

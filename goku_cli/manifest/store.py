@@ -14,7 +14,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +25,8 @@ import pyarrow as pa
 from goku_cli.errors import GokuError, UsageError
 
 Row = dict[str, Any]
+Parameters = Sequence[Any] | Mapping[str, Any]
+"""Values for `?` marks, or for `$name` marks."""
 
 
 def _migrations() -> list[tuple[int, str]]:
@@ -110,20 +112,20 @@ class Manifest:
                     self.connection.execute("ROLLBACK")
                 raise
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    def query(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return the rows of a query as dictionaries."""
-        cursor = self.connection.execute(sql, list(parameters))
+        cursor = self.connection.execute(sql, _bound(parameters))
         names = [column[0] for column in cursor.description or []]
         return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
 
-    def value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+    def value(self, sql: str, parameters: Parameters = ()) -> Any:
         """Return the single value of a query, or None when it has no row."""
-        row = self.connection.execute(sql, list(parameters)).fetchone()
-        return row[0] if row else None
+        rows = self.connection.execute(sql, _bound(parameters)).fetchall()
+        return rows[0][0] if rows else None
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+    def execute(self, sql: str, parameters: Parameters = ()) -> None:
         """Run a statement for its effect."""
-        self.connection.execute(sql, list(parameters))
+        self.connection.execute(sql, _bound(parameters))
 
     def insert(self, table: str, rows: Iterable[Row]) -> None:
         """Append rows; a column that a row lacks is NULL, and `run` is the current run."""
@@ -137,10 +139,10 @@ class Manifest:
         self.connection.execute(f'INSERT INTO "{table}" ({columns}) SELECT {columns} FROM incoming')
         self.connection.unregister("incoming")
 
-    def export(self, sql: str, path: Path, parameters: Sequence[Any] = ()) -> None:
+    def export(self, sql: str, path: Path, parameters: Parameters = ()) -> None:
         """Write a query's rows as a Parquet file (what worker processes read instead of the locked manifest)."""
         target = str(path).replace("'", "''")
-        self.connection.execute(f"COPY ({sql}) TO '{target}' (FORMAT parquet)", list(parameters))
+        self.connection.execute(f"COPY ({sql}) TO '{target}' (FORMAT parquet)", _bound(parameters))
 
     def begin_run(self, command: str, arguments: Row) -> int:
         """Open a row in `runs`; every row written from now on names it."""
@@ -216,6 +218,10 @@ class Manifest:
             if not (self.path.parent / path).exists():
                 broken.append(f"missing file {path}")
         return broken
+
+
+def _bound(parameters: Parameters) -> list[Any] | dict[str, Any]:
+    return dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
 
 
 @contextlib.contextmanager

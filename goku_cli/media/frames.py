@@ -11,7 +11,8 @@ import av
 import numpy as np
 
 from goku_cli.errors import GokuError
-from goku_cli.media.probe import IMAGE_SUFFIXES, open_image, open_video
+from goku_cli.media.probe import open_image, open_video
+from goku_cli.media.suffixes import IMAGE_SUFFIXES
 
 SLACK_US = 500  # time bases round; no two frames are closer than this
 

@@ -17,11 +17,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from goku_cli.errors import GokuError
+from goku_cli.media.suffixes import IMAGE_SUFFIXES
 
-VIDEO_SUFFIXES = frozenset(
-    [".mp4", ".m4v", ".mkv", ".mov", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"]
-)
-IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"])
 FORMATS = "mov,mp4,matroska,webm,avi,gif,mpegts,mpeg,flv,asf"
 MAX_PIXELS = 8192 * 8192
 HDR_TRANSFERS = {16: "pq", 18: "hlg"}

@@ -1,7 +1,7 @@
-"""Find the colored things in one frame, without weights: chroma, connected components, templates of every shape.
+"""Find the colored things in one frame without weights: chroma, connected components, shape templates.
 
-The ground is grey, so a pixel's chroma (its color less its own mean) is zero there whatever the light is, and along
-a thing's antialiased edge it shrinks without turning. How far it reaches towards a palette color is the soft alpha.
+The ground is grey, so a pixel's chroma (its color less its own mean) is zero there whatever the light is, and
+along a thing's antialiased edge it shrinks without turning. Its reach towards a palette color is the alpha.
 """
 
 import math
@@ -18,10 +18,15 @@ WORK_HEIGHT = 96
 
 FOREGROUND = 0.4
 """The alpha from which a pixel belongs to a thing."""
+HAZE = 0.3
+"""The alpha below which a pixel counts as bare ground."""
 MIN_AREA = 0.006
 """In square heights: a quarter of the smallest shape of the world."""
 MAX_SHARE = 0.3
 """A frame with more of it colored than this shows no scene of this world (the fullest scene colors 12 %)."""
+
+_BLURS = (0.015, 0.03)
+"""In heights: how far a small codec or a young model smears an edge without changing the shape."""
 
 _COLORS = tuple(PALETTE)
 _CHROMA = np.array([np.subtract(rgb, np.mean(rgb)) for rgb in PALETTE.values()], np.float32)
@@ -38,7 +43,7 @@ class Blob:
     """How much the hues inside agree: 1 for one hue, near 0 for a rainbow."""
     shape: str
     overlaps: dict[str, float]
-    """Soft intersection over union with each shape of the same area and place."""
+    """How well each shape of the same area and place fits: soft intersection over union."""
     x: float
     y: float
     radius: float
@@ -86,8 +91,8 @@ def look(frame: np.ndarray) -> Look:
         blob, cover = _blob(alpha, chroma, labels == label, stats[label])
         blobs.append(blob)
         np.maximum(explained, cover, out=explained)
-    # Faint chroma everywhere (compression, a model's haze) is not a thing, hence the cut at half the threshold.
-    mass = np.where(alpha > FOREGROUND / 2, alpha, 0)
+    # Grain and compression leave some chroma everywhere, which is no thing.
+    mass = np.where(alpha > HAZE, alpha, 0)
     share = float(np.minimum(mass, explained).sum() / mass.sum())
     return Look(tuple(sorted(blobs, key=lambda blob: -blob.mass)), alpha, share)
 
@@ -102,36 +107,45 @@ def _alpha(chroma: np.ndarray) -> np.ndarray:
 def _blob(
     alpha: np.ndarray, chroma: np.ndarray, member: np.ndarray, stats: np.ndarray
 ) -> tuple[Blob, np.ndarray]:
-    # The soft edge outside the threshold belongs to the blob too, so its crop and mask grow by two pixels.
+    """The blob of one component, and its best template (h, w) in its place."""
     height, width = alpha.shape
-    left, top = max(stats[cv2.CC_STAT_LEFT] - 2, 0), max(stats[cv2.CC_STAT_TOP] - 2, 0)
-    right = min(stats[cv2.CC_STAT_LEFT] + stats[cv2.CC_STAT_WIDTH] + 2, width)
-    bottom = min(stats[cv2.CC_STAT_TOP] + stats[cv2.CC_STAT_HEIGHT] + 2, height)
+    # The soft edge outside the threshold belongs to the blob too, so its window and mask grow.
+    reach = max(2, round(_BLURS[-1] * height))
+    left, top = max(stats[cv2.CC_STAT_LEFT] - reach, 0), max(stats[cv2.CC_STAT_TOP] - reach, 0)
+    right = min(stats[cv2.CC_STAT_LEFT] + stats[cv2.CC_STAT_WIDTH] + reach, width)
+    bottom = min(stats[cv2.CC_STAT_TOP] + stats[cv2.CC_STAT_HEIGHT] + reach, height)
     window = np.s_[top:bottom, left:right]
-    grown = cv2.dilate(member[window].astype(np.uint8), np.ones((3, 3), np.uint8), iterations=2)
+    grown = cv2.dilate(member[window].astype(np.uint8), np.ones((3, 3), np.uint8), iterations=reach)
     soft = alpha[window] * grown
     rows, columns = np.mgrid[0 : bottom - top, 0 : right - left] + 0.5
     mass = float(soft.sum())
     x, y = float((soft * columns).sum() / mass), float((soft * rows).sum() / mass)
-    covers = {shape: coverage(shape, *soft.shape, x, y, math.sqrt(mass / _AREA[shape])) for shape in SHAPES}
-    overlaps = {
-        shape: float(np.minimum(soft, cover).sum() / np.maximum(soft, cover).sum())
-        for shape, cover in covers.items()
-    }
-    shape = max(overlaps, key=overlaps.__getitem__)
+    fits = {name: _fit(soft, name, x, y, mass, height) for name in SHAPES}
+    shape = max(fits, key=lambda name: fits[name][0])
     hue = chroma[member].sum(axis=0)
     cover = np.zeros_like(alpha)
-    cover[window] = covers[shape]
+    cover[window] = fits[shape][1]
     return Blob(
         color=_COLORS[int((_HUE @ hue).argmax())],
         purity=float(np.linalg.norm(hue) / np.linalg.norm(chroma[member], axis=1).sum()),
         shape=shape,
-        overlaps=overlaps,
+        overlaps={name: overlap for name, (overlap, _) in fits.items()},
         x=(x + float(left)) / height,
         y=(y + float(top)) / height,
         radius=math.sqrt(mass / _AREA[shape]) / height,
         mass=mass / height**2,
     ), cover
+
+
+def _fit(
+    soft: np.ndarray, shape: str, x: float, y: float, mass: float, height: int
+) -> tuple[float, np.ndarray]:
+    """Soft intersection over union with a shape of the same area and place, and that template; best blur."""
+    crisp = coverage(shape, soft.shape[0], soft.shape[1], x, y, math.sqrt(mass / _AREA[shape]))
+    covers = [crisp, *(cv2.GaussianBlur(crisp, (0, 0), blur * height) for blur in _BLURS)]
+    overlaps = [float(np.minimum(soft, cover).sum() / np.maximum(soft, cover).sum()) for cover in covers]
+    best = int(np.argmax(overlaps))
+    return overlaps[best], covers[best]
 
 
 def _area(shape: str) -> float:

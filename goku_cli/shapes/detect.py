@@ -1,8 +1,8 @@
 """Say what a clip of the moving-shapes world shows, and judge it against what was asked for. No weights.
 
-The graded attributes are kept apart, so that a model that has learned colors but not yet shapes gets credit for
-colors alone. GenEval's own rule is "at least n of them", which coloured noise can satisfy; `strict` therefore asks
-for exactly the named things, well formed, and nothing else.
+The graded attributes are kept apart, so that a model that has learned colors but not yet shapes gets credit
+for colors alone. GenEval's own rule is "at least n of them", which coloured noise can satisfy; `strict`
+therefore asks for exactly the named things, well formed, and nothing else.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from goku_cli.shapes.blobs import Blob, Look, look, shrink
+from goku_cli.shapes.blobs import HAZE, Blob, Look, look, shrink
 from goku_cli.shapes.caption import Metadata, sentence
 from goku_cli.shapes.drift import Drift, measure_drift
 from goku_cli.shapes.scene import DIRECTIONS, RELATIONS, SPEEDS, Thing, direction_of, relation_of, speed_of
@@ -75,9 +75,9 @@ def judge(frames: np.ndarray, metadata: Metadata, fps: float = 8.0) -> dict[str,
 def describe(frames: np.ndarray, fps: float = 8.0) -> dict[str, Any]:
     """What a clip, uint8 RGB (T, H, W, 3), shows: {"things": [...], "camera", "frames", "explained"}.
 
-    Each thing has color, shape, radius, x, y (at the first frame), vx, vy in heights and seconds, with the camera's
-    own movement taken out. "camera" is one of scene.CAMERAS or None when it cannot be said; "explained" is the
-    median share of the colored mass that the things account for.
+    Each thing has color, shape, radius, x, y (at the first frame), vx, vy in heights and seconds, with the
+    camera's own movement taken out. "camera" is one of scene.CAMERAS or None when it cannot be said;
+    "explained" is the median share of the colored mass that the things account for.
     """
     count_in = len(frames)
     frames, fps = _thin(frames, fps)
@@ -122,7 +122,7 @@ def caption_of(description: dict[str, Any]) -> str | None:
 
 
 def _thin(frames: np.ndarray, fps: float) -> tuple[np.ndarray, float]:
-    # Eight looks a second are enough for every speed of the world, and keep the ground's steps above the noise.
+    # Eight looks a second suffice for every speed here, and keep the ground's steps above the noise.
     step = max(1, round(fps / _FPS))
     return frames[::step], fps / step
 
@@ -134,7 +134,7 @@ def _drift(frames: np.ndarray, looks: Sequence[Look], fps: float) -> Drift | Non
 def _match(seen: Look, wanted: Wanted) -> dict[int, Blob]:
     """Pair wanted things with the largest blobs, by color before shape: {index of the wanted thing: blob}."""
     blobs = seen.blobs[: len(wanted)]
-    total = float(np.where(seen.alpha > 0.2, seen.alpha, 0).sum()) / seen.alpha.shape[0] ** 2
+    total = float(np.where(seen.alpha > HAZE, seen.alpha, 0).sum()) / seen.alpha.shape[0] ** 2
     if not blobs or sum(blob.mass for blob in blobs) < _DOMINANT * total:
         return {}
     cost = [

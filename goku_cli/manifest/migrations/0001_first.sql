@@ -15,11 +15,12 @@ CREATE TABLE sources (
     pixel_format TEXT, bit_depth INTEGER, hdr TEXT, audio BOOLEAN, bytes BIGINT, rejected TEXT, run BIGINT
 );
 CREATE TABLE source_paths (source TEXT, path TEXT, bytes BIGINT, mtime_ns BIGINT, run BIGINT);
+-- `path` is the media file beside which the text lay; NULL times mean the whole file.
 CREATE TABLE sidecars (source TEXT, start_us BIGINT, end_us BIGINT, text TEXT, path TEXT, run BIGINT);
 
 CREATE TABLE clips (
     id TEXT, source TEXT, start_us BIGINT, end_us BIGINT, frames BIGINT, width INTEGER, height INTEGER, fps DOUBLE,
-    opened_by TEXT, key_hash TEXT, thumbnail BLOB, path TEXT, run BIGINT
+    opened_by TEXT, key_hash TEXT, key_colors BLOB, thumbnail BLOB, path TEXT, run BIGINT
 );
 CREATE TABLE scores (clip TEXT, metric TEXT, value DOUBLE, scorer TEXT, run BIGINT);
 CREATE TABLE captions (clip TEXT, kind TEXT, text TEXT, model TEXT, conflict TEXT, run BIGINT);
@@ -27,11 +28,15 @@ CREATE TABLE tags (
     clip TEXT, "primary" TEXT, subcategory TEXT, confidence DOUBLE, tagger TEXT, run BIGINT
 );
 CREATE TABLE selections (name TEXT, clip TEXT, weight DOUBLE, reason TEXT, run BIGINT);
+-- What made tensors: a VAE with its bucket and frame rate, or a text encoder. `id` is its fingerprint.
+CREATE TABLE encoders (id TEXT, kind TEXT, name TEXT, path TEXT, settings JSON, run BIGINT);
+-- `start_us` is the time within the clip at which the window of frames begins.
 CREATE TABLE latents (
     clip TEXT, start_us BIGINT, encoder TEXT, bucket TEXT, frames INTEGER, fps DOUBLE,
     shard TEXT, key TEXT, shape INTEGER[], run BIGINT
 );
-CREATE TABLE text_states (clip TEXT, kind TEXT, encoder TEXT, shard TEXT, key TEXT, tokens INTEGER, run BIGINT);
+-- `text_id` is left(sha256(text), 32), so equal captions are encoded once.
+CREATE TABLE text_states (text_id TEXT, encoder TEXT, shard TEXT, key TEXT, tokens INTEGER, run BIGINT);
 CREATE TABLE samples (
     id TEXT, name TEXT, prompt TEXT, metadata JSON, seed BIGINT, path TEXT, frames INTEGER, width INTEGER,
     height INTEGER, fps DOUBLE, settings JSON, checkpoint TEXT, sha256 TEXT, run BIGINT
@@ -43,3 +48,9 @@ CREATE TABLE results (
 -- Scores by metric as columns of one row: what people want to look at and filter by.
 CREATE VIEW clip_scores AS
 SELECT clip, map_from_entries(list((metric, value) ORDER BY metric)) AS scores FROM scores GROUP BY clip;
+
+-- Clips with what a worker needs to read their frames.
+CREATE VIEW clip_files AS
+SELECT clips.* EXCLUDE (thumbnail, key_colors), sources.kind, sources.rejected, files.path AS source_path
+FROM clips JOIN sources ON sources.id = clips.source
+LEFT JOIN (SELECT source, min(path) AS path FROM source_paths GROUP BY source) AS files ON files.source = clips.source;

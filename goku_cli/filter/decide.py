@@ -1,0 +1,113 @@
+"""Deciding: the tier's limits applied to the figures by the database. Nothing is decoded here."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from goku_cli.filter.tier import Duplicates, Limits, Tier
+from goku_cli.manifest.bounds import Bound, first_broken
+from goku_cli.manifest.store import Manifest
+from goku_cli.media.layout import GRID, color_distance
+
+BANDS = 8
+"""Hashes that differ in fewer bits than this agree in one of so many parts: only those are compared."""
+
+
+def decide(manifest: Manifest, name: str, tier: Tier) -> bool:
+    """Write the selection `name`: every clip with weight 1, and the first broken limit when it is dropped.
+
+    Returns whether anything changed: the same tier on the same figures leaves the rows as they are.
+    """
+    metrics = sorted(tier.video.scores.keys() | tier.image.scores.keys())
+    columns = ", ".join(f"max(value) FILTER (metric = {_text(m)}) AS {_metric(m)}" for m in metrics)
+    manifest.execute(
+        "CREATE OR REPLACE TEMP TABLE decided AS SELECT id AS clip, CASE kind "
+        f"WHEN 'image' THEN {first_broken(_bounds(tier.image, name))} "
+        f"ELSE {first_broken(_bounds(tier.video, name))} END AS reason "
+        f"FROM clip_files LEFT JOIN (SELECT clip{', ' + columns if columns else ''} FROM scores GROUP BY clip) "
+        "ON clip = id"
+    )
+    _drop_duplicates(manifest, tier.duplicates)
+    return _replace(manifest, name)
+
+
+def summary(manifest: Manifest, name: str) -> list[tuple[str, int]]:
+    """Return how many clips were kept, and how many each limit dropped, the commonest first."""
+    rows = manifest.query(
+        "SELECT coalesce(regexp_extract(reason, '^[a-z_ ]*[a-z]'), 'kept') AS rule, count(*) AS n "
+        "FROM selections WHERE name = ? GROUP BY rule ORDER BY rule <> 'kept', n DESC, rule",
+        [name],
+    )
+    return [(row["rule"], row["n"]) for row in rows]
+
+
+def _bounds(limits: Limits, where: str) -> list[Bound]:
+    sides = [("short side", limits.short_side, "least"), ("long side", limits.long_side, "greatest")]
+    found = [
+        Bound(label, f"{pick}(width, height)", span.min, span.max, "px") for label, span, pick in sides
+    ]
+    found += [
+        Bound(metric, _metric(metric), span.min, span.max) for metric, span in limits.ranges(where).items()
+    ]
+    return found
+
+
+def _metric(name: str) -> str:
+    return '"metric_' + name.replace('"', '""') + '"'
+
+
+def _text(name: str) -> str:
+    return "'" + name.replace("'", "''") + "'"
+
+
+def _drop_duplicates(manifest: Manifest, limits: Duplicates) -> None:
+    """Among the kept, drop what looks like a better one: same kind, near in hash and in colors."""
+    manifest.execute(
+        "CREATE OR REPLACE TEMP TABLE hashed AS SELECT id, kind, ('0x' || key_hash)::UBIGINT AS hash, "
+        "row_number() OVER (ORDER BY coalesce(value, 0) DESC, id) AS rank FROM decided JOIN clip_files ON id = decided.clip "
+        "LEFT JOIN scores ON scores.clip = id AND metric = 'aesthetic' WHERE reason IS NULL"
+    )
+    bands = f"SELECT *, unnest(range({BANDS})) AS band, (hash >> (band * {64 // BANDS})::INTEGER) & {2 ** (64 // BANDS) - 1} AS part FROM hashed"
+    pairs = manifest.query(
+        f"WITH bands AS ({bands}) SELECT DISTINCT better.rank, better.id AS better, worse.id AS worse, "
+        "bit_count(xor(better.hash, worse.hash)) AS distance FROM bands better JOIN bands worse "
+        "USING (band, part, kind) WHERE better.rank < worse.rank AND distance <= ? ORDER BY better.rank, distance",
+        [limits.hash_distance],
+    )
+    reasons = _duplicates(manifest, [(p["better"], p["worse"], p["distance"]) for p in pairs], limits)
+    manifest.execute("CREATE OR REPLACE TEMP TABLE twins (clip TEXT, reason TEXT, run BIGINT)")
+    manifest.insert("twins", [{"clip": clip, "reason": reason} for clip, reason in reasons.items()])
+    manifest.execute("UPDATE decided SET reason = twins.reason FROM twins WHERE twins.clip = decided.clip")
+
+
+def _duplicates(
+    manifest: Manifest, pairs: Sequence[tuple[str, str, int]], limits: Duplicates
+) -> dict[str, str]:
+    """Go through the pairs, best clips first: a dropped clip drops no other."""
+    named = list({clip for pair in pairs for clip in pair[:2]})
+    rows = manifest.query("SELECT id, key_colors FROM clips WHERE list_contains(?, id)", [named])
+    colors = {
+        row["id"]: np.frombuffer(row["key_colors"], np.uint8).reshape(GRID, GRID, 3) for row in rows
+    }
+    dropped: dict[str, str] = {}
+    for better, worse, distance in pairs:
+        if better in dropped or worse in dropped:
+            continue
+        apart = color_distance(colors[better], colors[worse])
+        if apart <= limits.color_distance:
+            dropped[worse] = f"near duplicate of {better} (hash {distance}, colors {apart:.2g} apart)"
+    return dropped
+
+
+def _replace(manifest: Manifest, name: str) -> bool:
+    new, old = "SELECT clip, reason FROM decided", "SELECT clip, reason FROM selections WHERE name = ?"
+    changes = f"(({new}) EXCEPT ({old})) UNION ALL (({old}) EXCEPT ({new}))"
+    if not manifest.value(f"SELECT count(*) FROM ({changes})", [name, name]):
+        return False
+    with manifest.transaction():
+        manifest.execute("DELETE FROM selections WHERE name = ?", [name])
+        manifest.execute(
+            "INSERT INTO selections (name, clip, weight, reason, run) SELECT ?, clip, 1.0, reason, ? FROM decided",
+            [name, manifest.run],
+        )
+    return True

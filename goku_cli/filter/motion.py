@@ -1,0 +1,45 @@
+"""Movement: how much, how shaky, or none at all. Pixels are those of a frame with a short side of 480."""
+
+import numpy as np
+
+from goku_cli.filter.sampled import SampledClip
+from goku_cli.media.flow import magnitude, optical_flow, translation
+
+QUARTER_SECOND = 2
+"""In sampling steps."""
+NOISE = 0.6
+"""Mean absolute difference of luma, of 255, that compression leaves between equal frames."""
+
+
+def dis_flow(clip: SampledClip) -> float:
+    """Mean length of the optical flow over a quarter of a second, in pixels.
+
+    The paper takes RAFT and gives neither frame distance nor size; these are ours, so its thresholds are too.
+    """
+    pairs = list(clip.pairs(QUARTER_SECOND))[::QUARTER_SECOND]
+    if not pairs:
+        return 0.0
+    return clip.to_reference * float(np.mean([magnitude(optical_flow(*pair)) for pair in pairs]))
+
+
+def shake(clip: SampledClip) -> float:
+    """Mean length of the second difference of the camera's position from sample to sample, in pixels.
+
+    A steady pan has none, however fast it is; a hand that trembles at more than a few hertz has much.
+    """
+    steps = np.array([translation(optical_flow(*pair)) for pair in clip.pairs(1)])
+    if len(steps) < 2:
+        return 0.0
+    return clip.to_reference * float(np.linalg.norm(np.diff(steps, axis=0), axis=1).mean())
+
+
+def frozen(clip: SampledClip) -> float:
+    """Share of neighbouring samples that are the same picture but for noise."""
+    same = [float(np.abs(a.astype(np.int16) - b).mean()) < NOISE for a, b in clip.pairs(1)]
+    return float(np.mean(same)) if same else 0.0
+
+
+def layout_similarity(clip: SampledClip) -> float:
+    """Least cosine similarity of neighbours a second apart, on the layout feature; 1 for a clip of one second."""
+    features = clip.layouts
+    return min((float(a @ b) for a, b in zip(features, features[1:], strict=False)), default=1.0)

@@ -1,0 +1,66 @@
+"""A clip as every scorer sees it: a few small frames, decoded once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from goku_cli.errors import GokuError
+from goku_cli.media.frames import read_frames
+from goku_cli.media.layout import layout
+
+FPS = 8.0
+SHORT_SIDE = 240
+REFERENCE_SIDE = 480
+"""Movement is given in pixels of a frame whose short side is this long, whatever the clip's size is."""
+
+
+@dataclass(frozen=True)
+class SampledClip:
+    """Frames of one clip at FPS, short side at most SHORT_SIDE; an image has one."""
+
+    frames: tuple[np.ndarray, ...]
+    """uint8 RGB (H, W, 3)."""
+
+    @cached_property
+    def grey(self) -> tuple[np.ndarray, ...]:
+        """The frames' luma, uint8 (H, W)."""
+        return tuple(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in self.frames)
+
+    @cached_property
+    def seconds(self) -> tuple[np.ndarray, ...]:
+        """One frame per second: the paper's key frames."""
+        return self.frames[:: int(FPS)]
+
+    @cached_property
+    def layouts(self) -> tuple[np.ndarray, ...]:
+        """The layout feature of each of `seconds`."""
+        return tuple(layout(frame) for frame in self.seconds)
+
+    @property
+    def to_reference(self) -> float:
+        """What a length in pixels here is multiplied by to count at REFERENCE_SIDE."""
+        return REFERENCE_SIDE / min(self.frames[0].shape[:2])
+
+    def pairs(self, apart: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield grey frames that lie `apart` sampling steps from each other, one pair beginning at every step."""
+        return zip(self.grey, self.grey[apart:], strict=False)
+
+
+def sample(path: Path, start_us: int, end_us: int) -> SampledClip:
+    """Decode a clip.
+
+    Raises:
+        GokuError: it cannot be read, or holds no frame.
+    """
+    if end_us == start_us:
+        frames = tuple(frame for _, frame in read_frames(path, short_side=SHORT_SIDE))
+    else:
+        span = read_frames(path, start_us=start_us, end_us=end_us, fps=FPS, short_side=SHORT_SIDE)
+        frames = tuple(np.ascontiguousarray(frame) for _, frame in span)
+    if not frames:
+        raise GokuError("no frame lies in the clip")
+    return SampledClip(frames)

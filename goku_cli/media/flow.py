@@ -1,0 +1,37 @@
+"""How the picture moves between two frames, by dense inverse search optical flow (Kroeger et al. 2016) in OpenCV."""
+
+import cv2
+import numpy as np
+
+CHANGE = 2.0
+"""Least change of blurred luma, of 255, that is not taken for noise."""
+BLUR = 3.0
+REACH = 8
+"""A pixel can move when something changed within this fraction of the frame's height (1/8) of it."""
+
+
+def optical_flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return the flow (H, W, 2) float32 in pixels, x to the right and y down, between uint8 grey frames.
+
+    Where nothing changes but noise the flow is 0: on flat ground the method follows the grain, and a picture
+    that stands still would seem to move.
+    """
+    engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    return engine.calc(before, after, None) * _changing(before, after)[..., None]
+
+
+def magnitude(flow: np.ndarray) -> float:
+    """Return the mean length of the flow in pixels."""
+    return float(np.linalg.norm(flow, axis=2).mean())
+
+
+def translation(flow: np.ndarray) -> tuple[float, float]:
+    """Return the median movement (x, y) in pixels: what the camera does when most of the picture is ground."""
+    return float(np.median(flow[..., 0])), float(np.median(flow[..., 1]))
+
+
+def _changing(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    smooth = [cv2.GaussianBlur(frame.astype(np.float32), (0, 0), BLUR) for frame in (before, after)]
+    changed = (np.abs(smooth[1] - smooth[0]) > CHANGE).astype(np.uint8)
+    reach = 2 * (before.shape[0] // REACH) + 1
+    return cv2.dilate(changed, np.ones((reach, reach), np.uint8)).astype(np.float32)

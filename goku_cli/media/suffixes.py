@@ -1,0 +1,7 @@
+"""Which file names are media at all; apart from `probe`, so that looking for files loads no decoder."""
+
+VIDEO_SUFFIXES = frozenset(
+    [".mp4", ".m4v", ".mkv", ".mov", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"]
+)
+IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"])
+MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES

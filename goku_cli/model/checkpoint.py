@@ -1,0 +1,97 @@
+"""Checkpoints: folders that are whole when they have their name.
+
+    run/step-000400/model.safetensors      the raw weights
+                    ema.safetensors        their moving average, what is sampled by default
+                    config.json            model, codec, text encoder, flow, and what the run has seen
+                    deepspeed/             optimizer state; read back only by the run that wrote it
+                    COMPLETE.json          size and SHA-256 of every file, written last
+
+A folder is written under another name, verified by its own COMPLETE.json and renamed. On load the sums of the
+weights are checked: one flipped byte in a safetensors file would otherwise load in silence.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from goku_cli.errors import GokuError, UsageError
+from goku_cli.publish import sha256
+
+COMPLETE = "COMPLETE.json"
+
+
+def step_folder(run: Path, step: int) -> Path:
+    """Return the folder of a step's checkpoint."""
+    return run / f"step-{step:06d}"
+
+
+def write_weights(folder: Path, name: str, weights: dict[str, torch.Tensor]) -> None:
+    """Write one set of weights as safetensors into a folder that is not yet published."""
+    save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, folder / name)
+
+
+def finish(temporary: Path, final: Path) -> None:
+    """Write COMPLETE.json, flush everything to disk, and give the folder its name."""
+    files = sorted(path for path in temporary.rglob("*") if path.is_file())
+    sums = {str(p.relative_to(temporary)): {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in files}
+    complete = temporary / COMPLETE
+    complete.write_text(json.dumps(sums, indent=1))
+    for path in [*files, complete, temporary]:
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+    os.replace(temporary, final)
+
+
+def prune(run: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints, and what an interrupted save left."""
+    for old in checkpoints(run)[:-keep]:
+        shutil.rmtree(old)
+    for torn in run.glob(".step-*"):
+        shutil.rmtree(torn)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Return a run's finished checkpoints, oldest first."""
+    return sorted(path.parent for path in run.glob(f"step-*/{COMPLETE}"))
+
+
+def resolve(path: Path) -> Path:
+    """Return the checkpoint that a path means: itself, or the newest of a run's folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if (path / COMPLETE).exists():
+        return path
+    if found := checkpoints(path):
+        return found[-1]
+    raise UsageError(f"no checkpoint at {path}; make one with: goku train recipes/shapes.toml MANIFEST")
+
+
+def verified(checkpoint: Path, name: str) -> Path:
+    """Return a file of a checkpoint after comparing its SHA-256 with what was written.
+
+    Raises:
+        GokuError: it is damaged or missing.
+    """
+    path = checkpoint / name
+    wanted = json.loads((checkpoint / COMPLETE).read_text()).get(name)
+    if wanted is None or not path.exists() or sha256(path) != wanted["sha256"]:
+        raise GokuError(f"{path} is damaged; remove {checkpoint} to go on from the checkpoint before it")
+    return path
+
+
+def read_config(checkpoint: Path) -> dict[str, Any]:
+    """Return a checkpoint's config.json."""
+    return json.loads(verified(checkpoint, "config.json").read_text())  # type: ignore[no-any-return]
+
+
+def read_weights(checkpoint: Path, name: str) -> dict[str, torch.Tensor]:
+    """Return one set of a checkpoint's weights."""
+    return load_file(verified(checkpoint, name))

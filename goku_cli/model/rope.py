@@ -1,0 +1,31 @@
+"""3D rotary position embedding (Su et al. 2021) on (time, height, width), as in the paper's section 3.2.
+
+A head's dimensions are split over the three axes, e.g. 16 + 24 + 24 of 64; inside an axis, neighbouring pairs
+(x0, x1), (x2, x3), ... are rotated by position * theta^(-2i/d). Dot products of rotated queries and keys then
+depend on relative positions only.
+
+Shapes: N tokens, H heads, D head dimension.
+"""
+
+import torch
+from torch import Tensor
+
+
+def axis_angles(position: Tensor, dim: int, theta: float) -> Tensor:
+    """Return the angles (N, dim / 2) of positions (N,) along one axis."""
+    frequency = theta ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=position.device) / dim)
+    return position.double()[:, None] * frequency
+
+
+def rope_table(positions: Tensor, split: tuple[int, int, int], theta: float) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (N, 1, D / 2), float32, for positions (N, 3) in (time, height, width)."""
+    angles = [axis_angles(positions[:, axis], dim, theta) for axis, dim in enumerate(split)]
+    table = torch.cat(angles, dim=1)[:, None, :]
+    return table.cos().float(), table.sin().float()
+
+
+def rotate(x_NHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate every pair of (N, H, D) by its token's angles, in float32; the dtype is kept."""
+    even, odd = x_NHD.float().unflatten(-1, (-1, 2)).unbind(-1)
+    rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    return rotated.flatten(-2).to(x_NHD.dtype)

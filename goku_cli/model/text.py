@@ -1,0 +1,76 @@
+"""Text encoders: T5 states of true length, one row per token and no padding.
+
+The paper uses FLAN-T5-XL (`t5:google/flan-t5-xl`, or a folder). The embedded default reads bytes, needs no
+vocabulary and no download, and is *drawn, not trained*: a small T5 whose relative-position biases are made sharp,
+so that its heads look at fixed offsets and its states are random features of short byte sequences. Equal bytes
+give equal states on every machine, and the transformer's cross-attention learns to read them.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from goku_cli.errors import UsageError
+
+MAX_TOKENS = 256
+TINY = {"d_model": 96, "d_kv": 24, "d_ff": 192, "num_heads": 4, "num_layers": 2}
+TINY_SEED = 20250210
+POSITION_SHARPNESS = 4.0
+
+
+class TextEncoder:
+    """A T5 encoder with its tokenizer."""
+
+    def __init__(self, model: torch.nn.Module, tokenizer: object, name: str) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.name = name
+        self.dim = int(model.config.d_model)  # type: ignore[union-attr, arg-type]
+
+    @torch.no_grad()
+    def encode(self, text: str) -> Tensor:
+        """Return the states (tokens, dim) of one text, at most 256 tokens, end mark included."""
+        ids = self.tokenizer(text, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")  # type: ignore[operator]
+        return self.model(input_ids=ids["input_ids"]).last_hidden_state[0]
+
+
+def load_text_encoder(name: str) -> TextEncoder:
+    """Return the encoder of a name: `tiny`, or `t5:` with a folder or a hub name.
+
+    Raises:
+        UsageError: no such encoder, or its weights are not on disk and the hub cannot be reached.
+    """
+    if name == "tiny":
+        return _tiny()
+    kind, _, source = name.partition(":")
+    if kind != "t5" or not source:
+        raise UsageError(f'unknown text encoder "{name}"; known: tiny, t5:FOLDER, t5:google/flan-t5-xl')
+    from transformers import AutoTokenizer, T5EncoderModel
+
+    try:
+        model = T5EncoderModel.from_pretrained(source, use_safetensors=True)
+        return TextEncoder(model, AutoTokenizer.from_pretrained(source), name)
+    except (OSError, ValueError) as error:
+        where = source if Path(source).exists() else "the Hugging Face cache and hub"
+        raise UsageError(
+            f"no T5 weights for {name} in {where}; get them with: hf download {source}"
+        ) from error
+
+
+def _tiny() -> TextEncoder:
+    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
+
+    config = T5Config(vocab_size=384, feed_forward_proj="gated-gelu", dropout_rate=0.0, **TINY)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(TINY_SEED)
+        model = T5EncoderModel(config)
+        bias = model.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+        torch.nn.init.normal_(bias, std=POSITION_SHARPNESS)
+    return TextEncoder(model, ByT5Tokenizer(extra_ids=0), "tiny")
+
+
+def text_fingerprint(name: str) -> str:
+    """Return a string that names the encoder in every row: its name, and for `tiny` its recipe."""
+    return name if name != "tiny" else f"tiny:{json.dumps([TINY, TINY_SEED, POSITION_SHARPNESS])}"

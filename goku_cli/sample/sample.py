@@ -1,0 +1,71 @@
+"""`goku sample`: draw what is not there yet, publish each file, then its row."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from goku_cli.manifest.store import Manifest, Row
+from goku_cli.media.ffmpeg import write_image, write_video
+from goku_cli.model import checkpoint
+from goku_cli.publish import sha256
+from goku_cli.sample.generate import Generator, Request
+from goku_cli.sample.settings import SampleSettings
+from goku_cli.stage import Progress
+
+SCALE = 4
+"""Tiny clips are enlarged by whole pixels before H.264, whose 16-pixel blocks would smear them."""
+SMALL = 256
+
+
+def sample_id(folder: Path, request: Request, settings: SampleSettings) -> str:
+    """Return the id of a sample: the same checkpoint, request and settings draw the same clip."""
+    weights = json.loads((folder / checkpoint.COMPLETE).read_text())
+    key = json.dumps([weights["ema.safetensors"]["sha256"], asdict(request), asdict(settings)])
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def draw_missing(
+    manifest: Manifest, generator: Generator, folder: Path, requests: list[Request], settings: SampleSettings, *,
+    name: str, out: Path, progress: Progress,
+) -> int:  # fmt: skip
+    """Draw the requests whose sample has no row, or whose file is gone; return how many were drawn."""
+    known = {row["id"]: row["path"] for row in manifest.query("SELECT id, path FROM samples")}
+    ids = {sample_id(folder, request, settings): request for request in requests}
+    present = {i for i in ids if i in known and (manifest.path.parent / known[i]).exists()}
+    todo = {request: i for i, request in ids.items() if i not in present}
+    progress.start("sample", len(todo))
+    drawn = generator.generate(list(todo), steps=settings.steps, guidance=settings.guidance)
+    for row in _published(drawn, todo, generator.fps, out, manifest.path.parent):
+        row |= {"name": name, "settings": json.dumps(asdict(settings)), "checkpoint": str(folder.absolute())}
+        with manifest.transaction():
+            manifest.execute("DELETE FROM samples WHERE id = ?", [row["id"]])
+            manifest.insert("samples", [row])
+        progress.advance()
+    with manifest.transaction():  # a set of samples is what was asked for last under this name
+        manifest.execute("UPDATE samples SET name = ? WHERE list_contains(?, id)", [name, list(ids)])
+    return len(todo)
+
+
+def _published(
+    drawn: Iterator[tuple[Request, np.ndarray]], ids: dict[Request, str], fps: float, out: Path, root: Path
+) -> Iterator[Row]:
+    for request, frames in drawn:
+        key = ids[request]
+        path = out / f"{key}.{'png' if request.frames == 1 else 'mp4'}"
+        scale = SCALE if frames.shape[1] < SMALL else 1
+        large = frames.repeat(scale, axis=1).repeat(scale, axis=2)
+        if request.frames == 1:
+            write_image(path, large[0])
+        else:
+            write_video(path, large, fps=fps)
+        yield {
+            "id": key, "prompt": request.prompt, "metadata": request.metadata, "seed": request.seed,
+            "path": os.path.relpath(path, root),
+            "frames": request.frames, "width": large.shape[2], "height": large.shape[1], "fps": fps,
+            "sha256": sha256(path),
+        }  # fmt: skip

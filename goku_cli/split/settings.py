@@ -1,0 +1,23 @@
+"""What `goku split` can be told, and what it does when it is told nothing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Parameters of the two cuts (Goku, section 4): shots first, then one frame per second inside each shot."""
+
+    detector: str = "adaptive"
+    """`adaptive`, `content`, or `module:function` that returns a PySceneDetect detector. The adaptive one finds
+    cuts between pictures that differ little, which the content detector's fixed threshold misses."""
+    threshold: float | None = None
+    """The detector's own figure; None is its own default."""
+    similarity: str = "layout"
+    """The feature of the second cut: `layout`, or `module:function` from a frame to a vector of length 1."""
+    min_similarity: float = 0.8
+    """Neighbours a second apart that are less alike than this are cut apart. The paper's 0.85 to 0.90 are for
+    DINOv2; on the layout feature, fast motion inside one shot falls to 0.85 and other scenes lie below 0.75."""
+    min_seconds: float = 1.0
+    """Shorter pieces are dropped; the paper does not say."""
+    max_seconds: float = 10.0
+    """Longer pieces are divided evenly."""

@@ -1,0 +1,107 @@
+"""What a run reads: rows exported from the manifest, and where the run's folder is.
+
+A run's folder is named by its recipe and its data (`runs/shapes-1a2b3c4d`), so the same command goes on with the
+same run, and other data or another recipe start a new one.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from goku_cli.errors import UsageError
+from goku_cli.manifest.shards import ShardReader
+from goku_cli.manifest.store import Manifest, Row
+from goku_cli.model import checkpoint
+from goku_cli.model.codec import codec_fingerprint
+from goku_cli.publish import publish
+from goku_cli.recipe import fingerprint
+from goku_cli.train.settings import Recipe
+
+# Latents of one encoder with the weight and the encoded captions of their clip: the caption that was chosen, with
+# and without what was appended to it. A clip whose caption contradicts what was measured is not trained on.
+LATENTS = """
+SELECT latents.clip, latents.shard, latents.key, latents.shape, latents.frames, selections.weight,
+    texts.text_shards, texts.text_keys
+FROM latents JOIN selections USING (clip) JOIN (
+    SELECT c.clip, list(t.shard ORDER BY t.key) AS text_shards, list(t.key ORDER BY t.key) AS text_keys
+    FROM (SELECT DISTINCT c.clip, c.text FROM captions AS c JOIN captions AS m USING (clip)
+          WHERE m.kind = 'merged' AND starts_with(m.text, c.text) AND m.conflict IS NULL) AS c
+    JOIN text_states AS t ON t.text_id = left(sha256(c.text), 32) AND t.encoder = $text
+    GROUP BY c.clip
+) AS texts USING (clip)
+WHERE latents.encoder = $vae AND selections.name = $selection AND selections.reason IS NULL AND selections.weight > 0
+ORDER BY latents.key
+"""
+CLIPS = """
+SELECT clip_files.id AS clip, source_path, start_us, end_us, weight FROM clip_files
+JOIN selections ON selections.clip = clip_files.id WHERE name = $selection AND reason IS NULL AND weight > 0
+ORDER BY clip_files.id
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to start, or to go on."""
+
+    folder: Path
+    recipe: Recipe
+    clips: int
+
+    @property
+    def finished(self) -> Path | None:
+        """The last step's checkpoint, when it is there."""
+        last = checkpoint.step_folder(self.folder, self.recipe.train.steps)
+        return last if (last / checkpoint.COMPLETE).exists() else None
+
+
+def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs: Path) -> Run:
+    """Write `recipe.json` and `data.parquet` into the run's folder and return the run.
+
+    Raises:
+        UsageError: the selection has no clips, no latents or no encoded captions.
+    """
+    data = {"manifest": str(manifest.path.absolute()), "selection": selection}
+    if recipe.kind == "vae":
+        query, values, plan = CLIPS, {"selection": selection}, {}
+    else:
+        query, values, plan = _latents(manifest, selection)
+        data |= plan.pop("data")
+    rows = manifest.query(query, values)
+    if not rows:
+        raise UsageError(
+            f"nothing to train on in {manifest.path}#{selection}; look with: goku show {manifest.path}"
+        )
+    folder = runs / f"{name}-{fingerprint([asdict(recipe), plan, rows])[:8]}"
+    plan |= {"recipe": asdict(recipe), "data": data, "root": str(manifest.path.parent.absolute())}
+    if not (folder / "recipe.json").exists():
+        with publish(folder / "data.parquet") as temporary:
+            manifest.export(query, temporary, values)
+        with publish(folder / "recipe.json") as temporary:
+            temporary.write_text(json.dumps(plan, indent=1) + "\n")
+    return Run(folder, recipe, len({row["clip"] for row in rows}))
+
+
+def _latents(manifest: Manifest, selection: str) -> tuple[str, Row, dict[str, Any]]:
+    """Return the query, its values, and the plan for the newest encoders that this selection was encoded with."""
+    vae = _encoder(manifest, selection, "vae")
+    text = _encoder(manifest, selection, "text")
+    null = manifest.query(
+        "SELECT shard, key FROM text_states WHERE encoder = ? AND text_id = left(sha256(''), 32)",
+        [text["id"]],
+    )[0]
+    states = ShardReader(manifest.path.parent).read(null["shard"], null["key"])
+    shape = manifest.value("SELECT shape FROM latents WHERE encoder = ? LIMIT 1", [vae["id"]])
+    plan = {
+        "null_text": [null["shard"], null["key"]], "latent_channels": shape[0], "text_dim": states.shape[1],
+        "data": {"codec": vae["path"], "codec_sha256": codec_fingerprint(Path(vae["path"])), "encoder": vae["id"], "text": text["name"], **json.loads(vae["settings"])},
+    }  # fmt: skip
+    return LATENTS, {"vae": vae["id"], "text": text["id"], "selection": selection}, plan
+
+
+def _encoder(manifest: Manifest, selection: str, kind: str) -> Row:
+    rows = manifest.query("SELECT * FROM encoders WHERE kind = ? ORDER BY run DESC LIMIT 1", [kind])
+    if not rows:
+        where = f"{manifest.path}#{selection}"
+        raise UsageError(f"{where} has no latents yet; make them with: goku encode-latents {where}")
+    return rows[0]

@@ -1,0 +1,83 @@
+"""What a training recipe says, as frozen dataclasses; an unknown key in the TOML is an error."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from goku_cli.errors import UsageError
+from goku_cli.recipe import build, read_toml
+
+KINDS = ("flow", "vae")
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """The loop: how long, how fast, how much per step."""
+
+    steps: int
+    tokens_per_step: int
+    """Vision tokens per rank and step (of clips, for a VAE: latent positions)."""
+    lr: float
+    warmup: int = 100
+    decay: float = 0.3
+    """Share of the steps, at the end, over which the rate falls linearly to zero."""
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+    bf16: bool = False
+    """Matrix products in bfloat16 (autocast); weights and optimizer stay float32."""
+    zero_stage: int = 1
+    save_every: int = 500
+    log_every: int = 10
+    eval_every: int = 250
+    keep: int = 2
+    """Checkpoints that stay on disk."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Choices that the paper leaves open, for rectified flow."""
+
+    shift: float = 1.0
+    text_dropout: float = 0.1
+    image_share: float = 0.5
+    """Share of the tokens that still images get, when there are both."""
+
+
+@dataclass(frozen=True)
+class Vae:
+    """Loss weights of a VAE trained from scratch."""
+
+    kl: float = 1e-6
+    base_dim: int = 16
+    latent_channels: int = 16
+    size: str = "48x80"
+    frames: int = 9
+    fps: float = 8.0
+    image_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run."""
+
+    kind: str
+    train: Optimization
+    size: str = "tiny"
+    """Row of the table of model sizes (model/presets.py); a VAE ignores it."""
+    flow: Flow = field(default_factory=Flow)
+    vae: Vae = field(default_factory=Vae)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UsageError(f'kind must be one of {", ".join(KINDS)}, not "{self.kind}"')
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a training recipe.
+
+    Raises:
+        UsageError: missing file, unknown key, wrong type.
+    """
+    return build(Recipe, read_toml(path), where=str(path))
