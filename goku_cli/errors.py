@@ -11,3 +11,7 @@ class UsageError(GokuError):
     """The command was called wrongly: a missing reference, an unknown name, a bad value (exit code 2)."""
 
     exit_code = 2
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM; not a `KeyboardInterrupt`, which the command-line library would answer itself."""

@@ -35,11 +35,7 @@ def sample(task, seed, seen=True):
 
 
 def test_oracle_samples_score_one_and_their_controls_do_not():
-    items = [
-        sample(task, seed, seen=seed % 2 == 0)
-        for task in ("colors", "motion", "camera")
-        for seed in range(12)
-    ]
+    items = [sample(task, seed, seen=seed % 2 == 0) for task in ("colors", "motion", "camera") for seed in range(12)]
     figures = by_name(score_samples(items))
     for name in ("color", "shape", "motion", "speed", "camera", "strict"):
         assert figures[name, "all"][0] == 1.0

@@ -34,8 +34,7 @@ def rate(verdicts, name):
 def world():
     """{task: 25 (clip, metadata)}, rendered once."""
     return {
-        task: [(clip(scene), metadata(scene)) for scene in (draw(task, seed) for seed in range(25))]
-        for task in TASKS
+        task: [(clip(scene), metadata(scene)) for scene in (draw(task, seed) for seed in range(25))] for task in TASKS
     }
 
 
@@ -48,9 +47,7 @@ def test_a_clean_clip_is_everything_it_was_drawn_to_be(world, task):
 @pytest.mark.parametrize("task", TASKS)
 def test_grain_does_not_blind_the_detector(world, task):
     rng = np.random.default_rng(0)
-    grainy = [
-        np.clip(frames + rng.normal(0, 5, frames.shape), 0, 255).astype(np.uint8) for frames, _ in world[task]
-    ]
+    grainy = [np.clip(frames + rng.normal(0, 5, frames.shape), 0, 255).astype(np.uint8) for frames, _ in world[task]]
     verdicts = [judge(frames, asked) for frames, (_, asked) in zip(grainy, world[task], strict=True)]
     assert rate(verdicts, "strict") >= 0.9
 
@@ -114,9 +111,7 @@ def test_attributes_fail_one_by_one():
 
 
 def test_a_small_codecs_blur_is_forgiven(world):
-    blurred = np.stack(
-        [[cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in clip] for clip, _ in world["motion"]]
-    )
+    blurred = np.stack([[cv2.GaussianBlur(frame, (0, 0), 1.5) for frame in clip] for clip, _ in world["motion"]])
     verdicts = [judge(frames, asked) for frames, (_, asked) in zip(blurred, world["motion"], strict=True)]
     assert rate(verdicts, "strict") >= 0.9
 

@@ -10,7 +10,7 @@ import typer
 
 from goku_cli.cli import curate, look, model
 from goku_cli.cli.console import hide_worker_chatter, say
-from goku_cli.errors import GokuError
+from goku_cli.errors import GokuError, Interrupted
 
 app = typer.Typer(
     name="goku",
@@ -50,7 +50,8 @@ for _name, _function in look.COMMANDS.items():
 def main() -> None:
     """Run the program; a user's error is one line on stderr and an exit code, never a traceback."""
     hide_worker_chatter()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     try:
         app()
@@ -58,7 +59,7 @@ def main() -> None:
         if _state["debug"]:
             raise
         _fail(command, str(error), error.exit_code)
-    except KeyboardInterrupt:
+    except Interrupted:
         _fail(command, "interrupted; run the same command again to go on", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    raise Interrupted
 
 
 def _fail(command: str, text: str, code: int) -> None:

@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from goku_cli.errors import UsageError
+from goku_cli.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from goku_cli.manifest.store import Manifest
@@ -166,7 +166,7 @@ def working(
             with session.bar:
                 yield session
         except BaseException as error:
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) else f"failed: {error}"
+            status = "interrupted" if isinstance(error, Interrupted) else f"failed: {error}"
             with contextlib.suppress(Exception):  # the first error is the one to report
                 manifest.end_run(status, session.counts, time.monotonic() - started)
             raise

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from goku_cli.balance import taxonomy as balance_taxonomy
+from goku_cli.caption.settings import CaptionSettings
 from goku_cli.cli.console import say, table, working
 from goku_cli.cli.options import AsJson, Output, Reference, Strict, Workers
 from goku_cli.filter import tier as filter_tier
@@ -13,6 +15,7 @@ from goku_cli.filter.scorers import SCORERS, resolve
 from goku_cli.ingest import rules as ingest_rules
 from goku_cli.split.settings import SplitSettings
 
+CAPTION = CaptionSettings()
 SPLIT = SplitSettings()
 
 
@@ -126,7 +129,6 @@ def filter_(
     name, limits = filter_tier.load_tier(tier, [resolve(known).metric for known in scorers])
     arguments = {"tier": tier, "scorer": scorer}
     with working("filter", manifest, arguments=arguments, output=output, as_json=as_json) as session:
-        require_clips(session.manifest)
         outcome = measure(session.manifest, scorers, workers=workers, progress=session.bar)
         session.count(outcome, "filter")
         changed = deciding.decide(session.manifest, name, limits)
@@ -137,4 +139,78 @@ def filter_(
         session.output = f"{session.output}#{name}"
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"ingest": ingest, "split": split, "filter": filter_}
+def caption(
+    manifest: Reference = None,
+    captioner: Annotated[
+        str, typer.Option(help="Captioners joined by +: given, measured, module:function.")
+    ] = CAPTION.captioner,
+    motion_score: Annotated[
+        bool, typer.Option(help="Append the motion score to the captions of videos.")
+    ] = CAPTION.motion_score,
+    output: Output = None,
+    workers: Workers = 0,
+    strict: Strict = False,
+    as_json: AsJson = False,
+) -> None:
+    """Caption the clips that the selection keeps: the sidecar's text, what was measured, and one merged text.
+
+    Where the sidecar contradicts what was measured, the caption's row says so.
+
+    Example: goku caption manifests/my.duckdb#480p --captioner given+measured
+    """
+    from goku_cli.caption import caption as room
+
+    settings = CaptionSettings(captioner=captioner, motion_score=motion_score)
+    with working("caption", manifest, arguments=vars(settings), output=output, as_json=as_json) as session:
+        name = session.manifest.selection(session.name)
+        outcome = room.caption(session.manifest, name, settings, workers=workers, progress=session.bar)
+        session.count(outcome, "caption")
+        conflicts = session.manifest.value("SELECT count(*) FROM captions WHERE conflict IS NOT NULL")
+        session.counts["conflicts"] = conflicts
+        if conflicts:
+            say(f"  {conflicts} captions that were given contradict what was measured")
+        outcome.check("caption", strict)
+        session.output = f"{session.output}#{name}"
+
+
+def balance(
+    manifest: Reference = None,
+    taxonomy: Annotated[
+        str, typer.Option(help="Classes of content: a packaged name (default, shapes) or a TOML file.")
+    ] = balance_taxonomy.DEFAULT,
+    output: Output = None,
+    as_json: AsJson = False,
+) -> None:
+    """Weigh the kept clips so that sub-categories of a class are drawn equally often, as selection NAME-balanced.
+
+    Example: goku balance manifests/my.duckdb#480p --taxonomy default
+    """
+    from goku_cli.balance import balance as room
+
+    classes = balance_taxonomy.load_taxonomy(taxonomy)
+    arguments = {"taxonomy": taxonomy}
+    with working("balance", manifest, arguments=arguments, output=output, as_json=as_json) as session:
+        name = session.manifest.selection(session.name)
+        done = room.balance(session.manifest, name, classes, progress=session.bar)
+        session.count(done.outcome, "tag")
+        session.counts.update(clips=done.clips, effective=round(done.effective, 1))
+        rows = [
+            [f"{entry.primary} / {entry.subcategory}", entry.clips, entry.weight, entry.clips * entry.weight]
+            for entry in done.classes
+        ]
+        table(
+            f"selection {done.name}{'' if done.changed else ' (unchanged)'}",
+            ["class", "clips", "weight", "drawn as"],
+            rows,
+        )
+        say(f"  {done.clips} clips, as varied as {done.effective:.0f} equally weighted ones")
+        session.output = f"{session.output}#{done.name}"
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "ingest": ingest,
+    "split": split,
+    "filter": filter_,
+    "caption": caption,
+    "balance": balance,
+}

@@ -21,9 +21,7 @@ def encode_latents(
     manifest: Reference = None,
     vae: Annotated[str, typer.Option(help="linear, or the folder of a trained VAE.")] = ENCODE.vae,
     text: Annotated[str, typer.Option(help="tiny, t5:FOLDER or t5:google/flan-t5-xl.")] = ENCODE.text,
-    size: Annotated[
-        str, typer.Option(help="HEIGHTxWIDTH of landscape clips; portrait is turned.")
-    ] = ENCODE.size,
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of landscape clips; portrait is turned.")] = ENCODE.size,
     frames: Annotated[int, typer.Option(help="Frames of a window, 4k+1.")] = ENCODE.frames,
     fps: Annotated[float, typer.Option(help="Frames per second after resampling.")] = ENCODE.fps,
     windows: Annotated[int, typer.Option(help="Most windows per clip.")] = ENCODE.windows,
@@ -42,9 +40,7 @@ def encode_latents(
     settings = EncodeSettings(vae, text, size, frames, fps, windows, channels)
     from goku_cli.encode.encode import encode_latents as encode
 
-    with working(
-        "encode-latents", manifest, arguments=vars(settings), output=output, as_json=as_json
-    ) as session:
+    with working("encode-latents", manifest, arguments=vars(settings), output=output, as_json=as_json) as session:
         selection = session.manifest.selection(session.name)
         clips, texts = encode(session.manifest, selection, settings, workers=workers, progress=session.bar)
         session.count(texts, "captions")
@@ -55,9 +51,7 @@ def encode_latents(
 
 
 def train(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that ships.")
-    ],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that ships.")],
     manifest: Reference = None,
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     ranks: Annotated[int, typer.Option(help="Processes; 0 is one per GPU, or one without a GPU.")] = 0,
@@ -102,9 +96,7 @@ def sample(
         str | None,
         typer.Argument(metavar="[CHECKPOINT]", help="A checkpoint or a run; from the pipe when absent."),
     ] = None,
-    prompt: Annotated[
-        list[str] | None, typer.Option("--prompt", "-p", help="A prompt; may be given again.")
-    ] = None,
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="A prompt; may be given again.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file of prompts, one a line; - is stdin.")] = None,
     bench: Annotated[str | None, typer.Option(help="A benchmark's own prompts: shapes.")] = None,
     steps: Annotated[int, typer.Option(help="Euler steps.")] = SAMPLE.steps,
@@ -118,9 +110,7 @@ def sample(
         Path | None,
         typer.Option("-m", "--manifest", help="Where samples are noted; the training manifest by default."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the files; beside the manifest by default.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the files; beside the manifest by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw clips (MP4) and images (PNG) from a checkpoint. Run again, it draws only what is missing.
@@ -150,9 +140,7 @@ def sample(
     )  # fmt: skip
     path = manifest or Path(generator.config["data"]["manifest"])
     if manifest is None and not path.exists():
-        raise UsageError(
-            f"the training manifest {path} is gone; say where to note the samples with -m samples.duckdb"
-        )
+        raise UsageError(f"the training manifest {path} is gone; say where to note the samples with -m samples.duckdb")
     name = "-".join([folder.resolve().parent.name, folder.name] + ([bench] if bench else []))
     arguments = vars(settings) | {
         "checkpoint": str(folder),
@@ -160,9 +148,7 @@ def sample(
         "count": count,
         "seed": seed,
     }
-    with working(
-        "sample", str(path), arguments=arguments, create=manifest is not None, as_json=as_json
-    ) as session:
+    with working("sample", str(path), arguments=arguments, create=manifest is not None, as_json=as_json) as session:
         target = out or session.manifest.path.with_suffix(".samples")
         drawn = draw_missing(
             session.manifest, generator, folder, wanted, settings, name=name, out=target, progress=session.bar
@@ -179,9 +165,7 @@ def evaluate(
     ] = None,
     bench: Annotated[
         str,
-        typer.Option(
-            help="video: figures of any clip; shapes: attributes, and every stage against its truth."
-        ),
+        typer.Option(help="video: figures of any clip; shapes: attributes, and every stage against its truth."),
     ] = "video",
     as_json: AsJson = False,
 ) -> None:

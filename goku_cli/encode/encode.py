@@ -4,11 +4,12 @@ Two stages of the shared loop. Items of the first are clips, of the second disti
 per encoder, so several encoders live side by side and only what is new is encoded.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,13 +79,18 @@ def _codec_folder(manifest: Manifest, clips: list[Row], settings: EncodeSettings
     folder = latents_folder(manifest).absolute() / f"linear-{name}"
     if not folder.exists():
         step = max(1, len(clips) // FIT_CLIPS)
-        windows = [_windows(row, settings, 1) for row in clips[::step]]
-        codec = LinearCodec.fit(
-            (to_unit(frames) for found in windows for _, frames in found), settings.channels
-        )
+        codec = LinearCodec.fit(_readable(clips[::step], settings), settings.channels)
         with publish_folder(folder) as temporary:
             codec.save(temporary)
     return folder
+
+
+def _readable(clips: list[Row], settings: EncodeSettings) -> Iterator[torch.Tensor]:
+    """Yield one window of each clip that can be read; the others fail in their own turn, with a row."""
+    for row in clips:
+        with contextlib.suppress(GokuError):
+            for _, frames in _windows(row, settings, 1):
+                yield to_unit(frames)
 
 
 def _windows(row: Row, settings: EncodeSettings, count: int) -> list[tuple[int, np.ndarray]]:
@@ -102,9 +108,7 @@ def _windows(row: Row, settings: EncodeSettings, count: int) -> list[tuple[int, 
 
 def _note_vae(manifest: Manifest, codec: Path, settings: EncodeSettings) -> str:
     """Insert the encoder's row when it is new, and return its fingerprint."""
-    made_with = {
-        name: value for name, value in asdict(settings).items() if name not in ("vae", "text", "channels")
-    }
+    made_with = {name: value for name, value in asdict(settings).items() if name not in ("vae", "text", "channels")}
     encoder = fingerprint([codec_fingerprint(codec), made_with])
     row = {
         "id": encoder,
@@ -154,9 +158,7 @@ def _encode_captions(
         [selection],
     )]  # fmt: skip
     if not texts:
-        raise UsageError(
-            f"selection {selection} has no captions yet; run: goku caption {manifest.path}#{selection}"
-        )
+        raise UsageError(f"selection {selection} has no captions yet; run: goku caption {manifest.path}#{selection}")
     encoder = fingerprint(text_fingerprint(name))
     _insert_once(manifest, {"id": encoder, "kind": "text", "name": name})
     items = [Item(text_id(text), (text, name, encoder)) for text in ["", *texts]]

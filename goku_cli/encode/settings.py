@@ -29,9 +29,7 @@ class EncodeSettings:
             raise UsageError("--fps and --windows must be positive")
         height, width = self.bucket
         if height % 16 or width % 16 or not height or not width:
-            raise UsageError(
-                f"--size must be HEIGHTxWIDTH, both divisible by 16, e.g. 480x864, not {self.size}"
-            )
+            raise UsageError(f"--size must be HEIGHTxWIDTH, both divisible by 16, e.g. 480x864, not {self.size}")
 
     @property
     def bucket(self) -> tuple[int, int]:

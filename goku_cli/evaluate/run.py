@@ -29,9 +29,7 @@ def samples_named(manifest: Manifest, name: str | None) -> tuple[str, list[Row]]
     Raises:
         UsageError: there is none.
     """
-    names = [
-        row["name"] for row in manifest.query("SELECT name FROM samples GROUP BY name ORDER BY max(run) DESC")
-    ]
+    names = [row["name"] for row in manifest.query("SELECT name FROM samples GROUP BY name ORDER BY max(run) DESC")]
     if not names or (name and name not in names):
         known = f"has {', '.join(names)}" if names else "has none; draw some with: goku sample CHECKPOINT"
         raise UsageError(f"no samples {name or ''} in {manifest.path}, which {known}".replace("  ", " "))
@@ -120,9 +118,7 @@ def eval_stages(manifest: Manifest, selection: str | None) -> list[Figure]:
     if selection is None:
         return figures
     base = selection.removesuffix("-balanced")
-    reasons = {
-        r["clip"]: r["reason"] for r in manifest.query("SELECT * FROM selections WHERE name = ?", [base])
-    }
+    reasons = {r["clip"]: r["reason"] for r in manifest.query("SELECT * FROM selections WHERE name = ?", [base])}
     judged = [clip | {"dropped": reasons[clip["id"]] is not None} for clip in clips if clip["id"] in reasons]
     figures += shapes.score_filter(planted, judged)
     figures += _caption_figures(manifest, planted, clips)
@@ -144,9 +140,7 @@ def _caption_figures(manifest: Manifest, planted: list[Row], clips: list[Row]) -
     for name, flags in (("conflict_recall", planted_wrong), ("conflict_false_alarm", good)):
         if flags:
             value = float(np.mean(flags))
-            figures.append(
-                {"metric": f"shapes.caption.{name}", "tag": "all", "value": value, "n": len(flags)}
-            )
+            figures.append({"metric": f"shapes.caption.{name}", "tag": "all", "value": value, "n": len(flags)})
     return figures
 
 
@@ -177,6 +171,4 @@ def store(manifest: Manifest, name: str, suite: str, figures: list[Figure], expe
     """Replace a suite's results for a set of samples."""
     with manifest.transaction():
         manifest.execute("DELETE FROM results WHERE name = ? AND suite = ?", [name, suite])
-        manifest.insert(
-            "results", [{"name": name, "suite": suite, "expected": expected, **f} for f in figures]
-        )
+        manifest.insert("results", [{"name": name, "suite": suite, "expected": expected, **f} for f in figures])

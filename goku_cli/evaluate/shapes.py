@@ -138,9 +138,7 @@ def score_captions(pairs: Iterable[tuple[str, Metadata]]) -> list[Figure]:
     return [_figure(f"shapes.caption.{name}", tag, values) for (name, tag), values in found.items()]
 
 
-def score_balance(
-    before: Mapping[str, float], after: Mapping[str, float], target: Mapping[str, float]
-) -> list[Figure]:
+def score_balance(before: Mapping[str, float], after: Mapping[str, float], target: Mapping[str, float]) -> list[Figure]:
     """Distance of class weights from a target, before and after balancing; each is normalised to sum to one.
 
     "shapes.balance.tv" is total variation, half the sum of |p - q|; "shapes.balance.kl" is KL(p || target) in
@@ -155,15 +153,11 @@ def score_balance(
         with np.errstate(divide="ignore"):
             kl = float((p[held] * np.log(p[held] / q[held])).sum())
         for name, value in (("tv", float(abs(p - q).sum() / 2)), ("kl", kl)):
-            figures.append(
-                {"metric": f"shapes.balance.{name}", "tag": tag, "value": value, "n": len(classes)}
-            )
+            figures.append({"metric": f"shapes.balance.{name}", "tag": tag, "value": value, "n": len(classes)})
     return figures
 
 
-def _collect(
-    found: defaultdict[tuple[str, str], list[float]], verdict: Mapping[str, Any], tags: Iterable[str]
-) -> None:
+def _collect(found: defaultdict[tuple[str, str], list[float]], verdict: Mapping[str, Any], tags: Iterable[str]) -> None:
     for name, value in verdict.items():
         if value is not None:
             for tag in tags:

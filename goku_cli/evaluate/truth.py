@@ -37,9 +37,7 @@ def cuts(truth: dict[str, dict[str, Any]]) -> list[Row]:
     found = []
     for file, sidecar in truth.items():
         for cut in sidecar["cuts"]:
-            before = max(
-                (s["end"] for s in sidecar["shots"] if s["end"] <= cut["time"] + 1e-6), default=cut["time"]
-            )
+            before = max((s["end"] for s in sidecar["shots"] if s["end"] <= cut["time"] + 1e-6), default=cut["time"])
             after = min(
                 (s["start"] for s in sidecar["shots"] if s["start"] >= cut["time"] - 1e-6),
                 default=cut["time"],
@@ -51,6 +49,4 @@ def cuts(truth: dict[str, dict[str, Any]]) -> list[Row]:
 def shot_of(clip: Row, found: list[Row]) -> Row | None:
     """Return the shot that a clip lies in, by the clip's middle."""
     middle = (clip["start"] + clip["end"]) / 2
-    return next(
-        (s for s in found if s["file"] == clip["file"] and s["start"] <= middle <= max(s["end"], 0)), None
-    )
+    return next((s for s in found if s["file"] == clip["file"] and s["start"] <= middle <= max(s["end"], 0)), None)

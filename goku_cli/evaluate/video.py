@@ -3,6 +3,8 @@
 Each function takes frames (T, H, W, 3) uint8 RGB. Names never borrow a benchmark's name for a substitute.
 """
 
+import itertools
+
 import cv2
 import numpy as np
 
@@ -28,7 +30,7 @@ def moves(frames: np.ndarray, fps: float) -> float:
     scale = FLOW_SIDE / min(grey[0].shape)
     grey = [cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) for image in grey]
     fast = 0
-    for before, after in zip(grey[:-1], grey[1:], strict=True):
+    for before, after in itertools.pairwise(grey):
         size = np.sort(np.linalg.norm(optical_flow(before, after), axis=2), axis=None)
         fast += size[-max(1, len(size) // 20) :].mean() > 6
     return float(fast >= round(4 * len(grey) / 16))

@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from goku_cli.filter.tier import Duplicates, Limits, Tier
-from goku_cli.manifest.bounds import Bound, first_broken
+from goku_cli.filter.tier import HASH_PARTS, Duplicates, Limits, Tier
+from goku_cli.manifest.bounds import Bound, first_broken, rule_of
+from goku_cli.manifest.selections import replace_selection
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.layout import GRID, color_distance
-
-BANDS = 8
-"""Hashes that differ in fewer bits than this agree in one of so many parts: only those are compared."""
 
 
 def decide(manifest: Manifest, name: str, tier: Tier) -> bool:
@@ -28,13 +26,13 @@ def decide(manifest: Manifest, name: str, tier: Tier) -> bool:
         "ON clip = id"
     )
     _drop_duplicates(manifest, tier.duplicates)
-    return _replace(manifest, name)
+    return replace_selection(manifest, name, "SELECT clip, 1.0::DOUBLE AS weight, reason FROM decided")
 
 
 def summary(manifest: Manifest, name: str) -> list[tuple[str, int]]:
     """Return how many clips were kept, and how many each limit dropped, the commonest first."""
     rows = manifest.query(
-        "SELECT coalesce(regexp_extract(reason, '^[a-z_ ]*[a-z]'), 'kept') AS rule, count(*) AS n "
+        f"SELECT coalesce({rule_of('reason')}, 'kept') AS rule, count(*) AS n "
         "FROM selections WHERE name = ? GROUP BY rule ORDER BY rule <> 'kept', n DESC, rule",
         [name],
     )
@@ -64,10 +62,12 @@ def _drop_duplicates(manifest: Manifest, limits: Duplicates) -> None:
     """Among the kept, drop what looks like a better one: same kind, near in hash and in colors."""
     manifest.execute(
         "CREATE OR REPLACE TEMP TABLE hashed AS SELECT id, kind, ('0x' || key_hash)::UBIGINT AS hash, "
-        "row_number() OVER (ORDER BY coalesce(value, 0) DESC, id) AS rank FROM decided JOIN clip_files ON id = decided.clip "
-        "LEFT JOIN scores ON scores.clip = id AND metric = 'aesthetic' WHERE reason IS NULL"
+        "row_number() OVER (ORDER BY coalesce(value, 0) DESC, id) AS rank "
+        "FROM decided JOIN clip_files ON id = decided.clip LEFT JOIN scores ON scores.clip = id AND metric = 'aesthetic' WHERE reason IS NULL"
     )
-    bands = f"SELECT *, unnest(range({BANDS})) AS band, (hash >> (band * {64 // BANDS})::INTEGER) & {2 ** (64 // BANDS) - 1} AS part FROM hashed"
+    width = 64 // HASH_PARTS
+    part = f"(hash >> (band * {width})::INTEGER) & {2**width - 1}"
+    bands = f"SELECT *, unnest(range({HASH_PARTS})) AS band, {part} AS part FROM hashed"
     pairs = manifest.query(
         f"WITH bands AS ({bands}) SELECT DISTINCT better.rank, better.id AS better, worse.id AS worse, "
         "bit_count(xor(better.hash, worse.hash)) AS distance FROM bands better JOIN bands worse "
@@ -95,19 +95,5 @@ def _duplicates(
             continue
         apart = color_distance(colors[better], colors[worse])
         if apart <= limits.color_distance:
-            dropped[worse] = f"near duplicate of {better} (hash {distance}, colors {apart:.2g} apart)"
+            dropped[worse] = f"near duplicate (hash {distance}, colors {apart:.2g} apart) of {better}"
     return dropped
-
-
-def _replace(manifest: Manifest, name: str) -> bool:
-    new, old = "SELECT clip, reason FROM decided", "SELECT clip, reason FROM selections WHERE name = ?"
-    changes = f"(({new}) EXCEPT ({old})) UNION ALL (({old}) EXCEPT ({new}))"
-    if not manifest.value(f"SELECT count(*) FROM ({changes})", [name, name]):
-        return False
-    with manifest.transaction():
-        manifest.execute("DELETE FROM selections WHERE name = ?", [name])
-        manifest.execute(
-            "INSERT INTO selections (name, clip, weight, reason, run) SELECT ?, clip, 1.0, reason, ? FROM decided",
-            [name, manifest.run],
-        )
-    return True

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from goku_cli.errors import GokuError
 from goku_cli.filter.sampled import sample
 from goku_cli.filter.scorers import function, label, resolve
 from goku_cli.manifest.store import Manifest, Row
@@ -29,6 +30,7 @@ def measure(
 
     Raises:
         UsageError: an unknown scorer.
+        GokuError: there are no clips.
     """
     names = {label(name): name for name in scorers}
     _forget_stale(manifest, names)
@@ -38,6 +40,8 @@ def measure(
     clips = manifest.query(
         "SELECT id, kind, source_path, start_us, end_us FROM clip_files ORDER BY source_path, start_us"
     )
+    if not clips:
+        raise GokuError(f"{manifest.path} has no clips; make them with: goku split {manifest.path}")
     items = [Item(clip["id"], _job(clip, names, known.get(clip["id"], set()))) for clip in clips]
     params = fingerprint(sorted(names))
     return run_stage(manifest, STAGE, params, items, measure_clip, workers=workers, progress=progress)

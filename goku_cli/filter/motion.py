@@ -1,5 +1,7 @@
 """Movement: how much, how shaky, or none at all. Pixels are those of a frame with a short side of 480."""
 
+import itertools
+
 import numpy as np
 
 from goku_cli.filter.sampled import SampledClip
@@ -42,4 +44,4 @@ def frozen(clip: SampledClip) -> float:
 def layout_similarity(clip: SampledClip) -> float:
     """Least cosine similarity of neighbours a second apart, on the layout feature; 1 for a clip of one second."""
     features = clip.layouts
-    return min((float(a @ b) for a, b in zip(features, features[1:], strict=False)), default=1.0)
+    return min((float(a @ b) for a, b in itertools.pairwise(features)), default=1.0)

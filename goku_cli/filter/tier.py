@@ -9,6 +9,8 @@ from goku_cli.recipe import build, find, read_toml
 from goku_cli.registry import nearest
 
 DEFAULT = "480p"
+HASH_PARTS = 8
+"""Hashes that differ in fewer bits than this agree in one of so many parts: only those are compared."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Duplicates:
     """When two clips are one picture: both limits must hold. The one with the better aesthetic score stays."""
 
     hash_distance: int
-    """Bits of 64 in which the key frames' perceptual hashes may differ; -1 keeps all."""
+    """Bits of 64 in which the key frames' perceptual hashes may differ, at most 7; -1 keeps all."""
     color_distance: float
     """Root mean square difference of the key frames' 8x8 Lab colors, of 255."""
 
@@ -61,13 +63,16 @@ def load_tier(name: str, metrics: Iterable[str]) -> tuple[str, Tier]:
     """Read a tier of a packaged name or a path; return the name of its selection, and the tier.
 
     Raises:
-        UsageError: no such tier, an unknown key, or a metric that no scorer in use measures.
+        UsageError: no such tier, an unknown key, a metric that no scorer in use measures, or a hash distance
+            that the search for pairs cannot reach.
     """
     path = find("tiers", name)
     tier = build(Tier, read_toml(path), where=str(path))
     known = list(metrics)
     for limits in (tier.video, tier.image):
         _check(limits.ranges(str(path)), known, str(path))
+    if tier.duplicates.hash_distance >= HASH_PARTS:
+        raise UsageError(f"{path}: hash_distance must be below {HASH_PARTS}, not {tier.duplicates.hash_distance}")
     return path.stem, tier
 
 

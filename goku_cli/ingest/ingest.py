@@ -12,6 +12,7 @@ from pathlib import Path
 from goku_cli.errors import GokuError
 from goku_cli.ingest.rules import Rules, rejection
 from goku_cli.ingest.sidecar import read_sidecar, sidecar_of
+from goku_cli.manifest.bounds import rule_of
 from goku_cli.manifest.prune import prune
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.probe import check_regular, probe
@@ -40,7 +41,7 @@ def ingest(
 def rejections(manifest: Manifest) -> list[tuple[str, int]]:
     """Return how many sources each rule rejected, the commonest first."""
     rows = manifest.query(
-        "SELECT regexp_extract(rejected, '^[a-z ]*[a-z]') AS rule, count(*) AS n FROM sources "
+        f"SELECT {rule_of('rejected')} AS rule, count(*) AS n FROM sources "
         "WHERE rejected IS NOT NULL GROUP BY rule ORDER BY n DESC, rule"
     )
     return [(row["rule"], row["n"]) for row in rows]

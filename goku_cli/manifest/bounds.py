@@ -27,6 +27,11 @@ def first_broken(bounds: Sequence[Bound]) -> str:
     return f"CASE {' '.join(cases)} ELSE NULL END" if cases else "NULL"
 
 
+def rule_of(reason: str) -> str:
+    """Return SQL for the label of a reason: what stands before the figure or the bracket."""
+    return f"regexp_extract({reason}, '^(.+?) ([-0-9(]|was )', 1)"
+
+
 def _cases(bound: Bound) -> list[str]:
     label, unit = _quoted(bound.label), _quoted(f" {bound.unit}" if bound.unit else "")
     cases = [f"WHEN {bound.expression} IS NULL THEN {label} || ' was not measured'"]

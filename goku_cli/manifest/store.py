@@ -82,7 +82,8 @@ class Manifest:
         steps = _migrations()
         if current > steps[-1][0]:
             raise UsageError(
-                f"{self.path} has schema {current}, this goku knows {steps[-1][0]}; upgrade with: pip install -U goku-cli"
+                f"{self.path} has schema {current}, this goku knows {steps[-1][0]};"
+                " upgrade with: pip install -U goku-cli"
             )
         pending = [step for step in steps if step[0] > current]
         if pending and read_only:
@@ -151,7 +152,8 @@ class Manifest:
         packages["python"] = platform.python_version()
         with self.transaction():
             self.execute(
-                "INSERT INTO runs (id, command, arguments, versions, host, started, status) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO runs (id, command, arguments, versions, host, started, status)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [self.run, command, json.dumps(arguments, default=str), json.dumps(packages), platform.node(),
                  datetime.datetime.now(), "running"],
             )  # fmt: skip

@@ -49,9 +49,7 @@ def token_count(shape: Sequence[int]) -> int:
 
 def cumulative(lengths: Sequence[int]) -> Tensor:
     """Return (0, n_1, n_1 + n_2, ...), int32: where each packed sequence begins, and the end of the last."""
-    return torch.nn.functional.pad(
-        torch.tensor(lengths, dtype=torch.int32).cumsum(0, dtype=torch.int32), (1, 0)
-    )
+    return torch.nn.functional.pad(torch.tensor(lengths, dtype=torch.int32).cumsum(0, dtype=torch.int32), (1, 0))
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.dim % self.heads or sum(self.rope_split) != self.dim // self.heads:
-            raise UsageError(
-                f"rope_split {self.rope_split} must sum to dim / heads = {self.dim / self.heads:g}"
-            )
+            raise UsageError(f"rope_split {self.rope_split} must sum to dim / heads = {self.dim / self.heads:g}")
         if any(part % 2 for part in self.rope_split):
             raise UsageError(f"every part of rope_split {self.rope_split} must be even")
 
@@ -44,6 +42,7 @@ class Size:
 
 
 SIZES = {
+    "nano": Size(layers=2, dim=48, ffn_dim=192, heads=2, rope_split=(8, 8, 8)),
     "tiny": Size(layers=6, dim=192, ffn_dim=768, heads=4, rope_split=(16, 16, 16)),
     "1b": Size(layers=28, dim=1152, ffn_dim=4608, heads=16, rope_split=(24, 24, 24)),
     "2b": Size(layers=28, dim=1792, ffn_dim=7168, heads=28, rope_split=(16, 24, 24)),

@@ -17,15 +17,17 @@ def axis_angles(position: Tensor, dim: int, theta: float) -> Tensor:
     return position.double()[:, None] * frequency
 
 
-def rope_table(positions: Tensor, split: tuple[int, int, int], theta: float) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines (N, 1, D / 2), float32, for positions (N, 3) in (time, height, width)."""
+def rope_table(
+    positions: Tensor, split: tuple[int, int, int], theta: float, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines (N, 1, D / 2) for positions (N, 3) in (time, height, width)."""
     angles = [axis_angles(positions[:, axis], dim, theta) for axis, dim in enumerate(split)]
     table = torch.cat(angles, dim=1)[:, None, :]
-    return table.cos().float(), table.sin().float()
+    return table.cos().to(dtype), table.sin().to(dtype)
 
 
 def rotate(x_NHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate every pair of (N, H, D) by its token's angles, in float32; the dtype is kept."""
-    even, odd = x_NHD.float().unflatten(-1, (-1, 2)).unbind(-1)
+    """Rotate every pair of (N, H, D) by its token's angles, in the table's dtype; x keeps its own."""
+    even, odd = x_NHD.to(cos.dtype).unflatten(-1, (-1, 2)).unbind(-1)
     rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
     return rotated.flatten(-2).to(x_NHD.dtype)

@@ -54,9 +54,7 @@ def load_text_encoder(name: str) -> TextEncoder:
         return TextEncoder(model, AutoTokenizer.from_pretrained(source), name)
     except (OSError, ValueError) as error:
         where = source if Path(source).exists() else "the Hugging Face cache and hub"
-        raise UsageError(
-            f"no T5 weights for {name} in {where}; get them with: hf download {source}"
-        ) from error
+        raise UsageError(f"no T5 weights for {name} in {where}; get them with: hf download {source}") from error
 
 
 def _tiny() -> TextEncoder:

@@ -57,9 +57,7 @@ class Attention(nn.Module):
         q, k, v = (x.unflatten(-1, (self.heads, -1)) for x in (q, k, v))
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
-        return self.out(
-            packed_attention(q, k.to(q.dtype), v.to(q.dtype), lengths, context_lengths).flatten(1)
-        )
+        return self.out(packed_attention(q, k.to(q.dtype), v.to(q.dtype), lengths, context_lengths).flatten(1))
 
 
 class Block(nn.Module):
@@ -95,9 +93,7 @@ class Goku(nn.Module):
         self.config = config
         patch_dim = config.latent_channels * PATCH**2
         self.patch_in = nn.Linear(patch_dim, config.dim)
-        self.time_in = nn.Sequential(
-            nn.Linear(TIME_WIDTH, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim)
-        )
+        self.time_in = nn.Sequential(nn.Linear(TIME_WIDTH, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.final_norm = nn.LayerNorm(config.dim, eps=EPS, elementwise_affine=False)
         self.final_modulation = nn.Linear(config.dim, 2 * config.dim)
@@ -117,7 +113,8 @@ class Goku(nn.Module):
 
     def forward(self, pack: Pack, t_B: Tensor) -> Tensor:
         """Return the velocity (N, 4C) of a pack whose samples stand at times t (B,) in [0, 1]."""
-        rope = rope_table(pack.positions, self.config.rope_split, self.config.rope_theta)
+        exact = torch.promote_types(pack.tokens.dtype, torch.float32)
+        rope = rope_table(pack.positions, self.config.rope_split, self.config.rope_theta, exact)
         condition_BD = self.time_in(timestep_features(t_B).to(self.patch_in.weight.dtype))
         x_ND = self.patch_in(pack.tokens)
         for block in self.blocks:

@@ -68,14 +68,10 @@ class Generator:
         folder = checkpoint.resolve(path)
         config = checkpoint.read_config(folder)
         if config.get("kind") != "flow":
-            raise UsageError(
-                f"{folder} holds a VAE; use it with: goku encode-latents MANIFEST --vae {folder}"
-            )
+            raise UsageError(f"{folder} holds a VAE; use it with: goku encode-latents MANIFEST --vae {folder}")
         model_values = config["model"] | {"rope_split": tuple(config["model"]["rope_split"])}
         model = Goku(ModelConfig(**model_values))
-        model.load_state_dict(
-            checkpoint.read_weights(folder, f"{'ema' if weights == 'ema' else 'model'}.safetensors")
-        )
+        model.load_state_dict(checkpoint.read_weights(folder, f"{'ema' if weights == 'ema' else 'model'}.safetensors"))
         codec_folder = Path(config["data"]["codec"])
         codec = load_codec(codec_folder)
         if codec_fingerprint(codec_folder) != config["data"]["codec_sha256"]:
@@ -104,9 +100,7 @@ class Generator:
         return (self.codec.channels, 1 + (request.frames - 1) // 4, request.height // 8, request.width // 8)
 
     @torch.no_grad()
-    def generate(
-        self, requests: list[Request], *, steps: int, guidance: float
-    ) -> Iterator[tuple[Request, np.ndarray]]:
+    def generate(self, requests: list[Request], *, steps: int, guidance: float) -> Iterator[tuple[Request, np.ndarray]]:
         """Yield every request with its frames (T, H, W, 3) uint8, in batches of mixed sizes."""
         batch: list[Request] = []
         for request in requests:
@@ -117,9 +111,7 @@ class Generator:
         if batch:
             yield from self._batch(batch, steps, guidance)
 
-    def _batch(
-        self, requests: list[Request], steps: int, guidance: float
-    ) -> Iterator[tuple[Request, np.ndarray]]:
+    def _batch(self, requests: list[Request], steps: int, guidance: float) -> Iterator[tuple[Request, np.ndarray]]:
         shapes = [self.latent_shape(request) for request in requests]
         x_0 = [noise(shape, request.seed) for shape, request in zip(shapes, requests, strict=True)]
         texts = [self._text(request.prompt) for request in requests]
@@ -134,10 +126,9 @@ class Generator:
             v = self.model(replace(both, tokens=x_NC.repeat(copies, 1)), times)
             return flow.guide(v[:n], v[n:], guidance) if guided else v
 
-        x = both.tokens[:n]
-        for x in flow.euler(field, x, flow.time_grid(steps, self.config["flow"]["shift"])):  # noqa: B007
-            pass
-        for request, latent in zip(requests, unpack(x.cpu(), shapes), strict=True):
+        times = flow.time_grid(steps, self.config["flow"]["shift"])
+        *_, x_1 = flow.euler(field, both.tokens[:n], times)
+        for request, latent in zip(requests, unpack(x_1.cpu(), shapes), strict=True):
             yield request, to_frames(self.codec.decode(latent))
 
     def _text(self, prompt: str) -> Tensor:

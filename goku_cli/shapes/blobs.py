@@ -104,9 +104,7 @@ def _alpha(chroma: np.ndarray) -> np.ndarray:
     return np.clip(reach / _LENGTH[nearest], 0.0, 1.0)
 
 
-def _blob(
-    alpha: np.ndarray, chroma: np.ndarray, member: np.ndarray, stats: np.ndarray
-) -> tuple[Blob, np.ndarray]:
+def _blob(alpha: np.ndarray, chroma: np.ndarray, member: np.ndarray, stats: np.ndarray) -> tuple[Blob, np.ndarray]:
     """The blob of one component, and its best template (h, w) in its place."""
     height, width = alpha.shape
     # The soft edge outside the threshold belongs to the blob too, so its window and mask grow.
@@ -137,9 +135,7 @@ def _blob(
     ), cover
 
 
-def _fit(
-    soft: np.ndarray, shape: str, x: float, y: float, mass: float, height: int
-) -> tuple[float, np.ndarray]:
+def _fit(soft: np.ndarray, shape: str, x: float, y: float, mass: float, height: int) -> tuple[float, np.ndarray]:
     """Soft intersection over union with a shape of the same area and place, and that template; best blur."""
     crisp = coverage(shape, soft.shape[0], soft.shape[1], x, y, math.sqrt(mass / _AREA[shape]))
     covers = [crisp, *(cv2.GaussianBlur(crisp, (0, 0), blur * height) for blur in _BLURS)]

@@ -146,9 +146,7 @@ def _value(slot: str, word: str) -> Any:
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(
-        _SLOT.sub(lambda slot: f"(?P<{slot[1]}{slot[2]}>{'|'.join(_WORDS[slot[1]].values())})", template)
-    )
+    return re.compile(_SLOT.sub(lambda slot: f"(?P<{slot[1]}{slot[2]}>{'|'.join(_WORDS[slot[1]].values())})", template))
 
 
 _SLOT = re.compile(r"\{([a-z]+)(2?)\}")

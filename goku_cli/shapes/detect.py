@@ -59,9 +59,7 @@ def judge(frames: np.ndarray, metadata: Metadata, fps: float = 8.0) -> dict[str,
         verdict["position"] = _most(_placed(match, wanted) for match in matches)
     tracks = [[match.get(index) for match in matches] for index in range(len(wanted))]
     if any("motion" in entry for entry in entries):
-        verdict["motion"] = all(
-            _moves(track, entry, fps) for track, entry in zip(tracks, wanted, strict=True)
-        )
+        verdict["motion"] = all(_moves(track, entry, fps) for track, entry in zip(tracks, wanted, strict=True))
     if any("speed" in entry for entry in entries):
         verdict["speed"] = all(_paced(track, entry, fps) for track, entry in zip(tracks, wanted, strict=True))
     if "camera" in metadata:

@@ -48,8 +48,7 @@ def _motion(pairs: tuple[Pair, ...], rounds: int) -> list[tuple[str, int]]:
 def _counting() -> list[tuple[str, int]]:
     pairs = [SEEN[(3 * i + 1) % len(SEEN)] for i in range(6)]
     return [
-        (sentence("counting", {**_pair_facts(pair), "count": 2 + i % 3}), IMAGE_FRAMES)
-        for i, pair in enumerate(pairs)
+        (sentence("counting", {**_pair_facts(pair), "count": 2 + i % 3}), IMAGE_FRAMES) for i, pair in enumerate(pairs)
     ]
 
 

@@ -18,9 +18,7 @@ CROSS_ARM = 0.36
 """Half the thickness of a cross's arms, in radii."""
 
 
-def render(
-    scene: Scene, *, height: int, width: int, fps: float, frames: int, start: float = 0.0
-) -> np.ndarray:
+def render(scene: Scene, *, height: int, width: int, fps: float, frames: int, start: float = 0.0) -> np.ndarray:
     """The clip of a scene from time `start` on: uint8 RGB (T, H, W, 3)."""
     return np.stack(list(iter_frames(scene, height=height, width=width, fps=fps, frames=frames, start=start)))
 

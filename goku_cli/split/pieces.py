@@ -1,11 +1,12 @@
 """From cuts to clips: pure arithmetic on frame numbers."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
 from goku_cli.media.layout import similarity
 from goku_cli.split.fades import fade_gaps
-from goku_cli.split.measure import KeyFrame, Measured
+from goku_cli.split.measure import Measured, Sample
 from goku_cli.split.settings import SplitSettings
 
 
@@ -45,20 +46,22 @@ def times(found: Measured, piece: Piece) -> tuple[int, int]:
     return int(found.times_us[piece.first]), _end_us(found) if last else int(found.times_us[piece.end])
 
 
-def middle(found: Measured, piece: Piece) -> KeyFrame:
-    """Return the sampled frame nearest to the middle of a piece, among those inside it when there is one."""
-    centre = (piece.first + piece.end - 1) / 2
-    return min(
-        found.samples,
-        key=lambda s: (not piece.first <= s.number < piece.end, abs(s.number - centre)),
-    )
+def middle(piece: Piece) -> int:
+    """Return the number of a piece's key frame."""
+    return (piece.first + piece.end - 1) // 2
+
+
+def nearest_sample(found: Measured, piece: Piece) -> Sample:
+    """Return the sample nearest to the middle of a piece, among those inside it when there is one."""
+    centre = middle(piece)
+    return min(found.samples, key=lambda s: (not piece.first <= s.number < piece.end, abs(s.number - centre)))
 
 
 def _second_cuts(found: Measured, shots: list[int], least: float) -> list[int]:
     """Compare frames a second apart inside each shot (every other sample)."""
     seconds = found.samples[::2]
     cuts = []
-    for before, after in zip(seconds, seconds[1:], strict=False):
+    for before, after in itertools.pairwise(seconds):
         within = not any(before.number < cut <= after.number for cut in shots)
         if within and similarity(before.feature, after.feature) < least:
             cuts.append(after.number)
@@ -74,12 +77,12 @@ def _divide(piece: Piece, ends_us: list[int], max_seconds: float) -> list[Piece]
     # frame keeps each part but the last below the limit, and one part more is cut when the last is over it.
     frames = piece.end - piece.first
     marks = [piece.first + frames * part // count for part in range(count + 1)]
-    if any(ends_us[b] - ends_us[a] > max_seconds * 1e6 for a, b in zip(marks, marks[1:], strict=False)):
+    if any(ends_us[b] - ends_us[a] > max_seconds * 1e6 for a, b in itertools.pairwise(marks)):
         count += 1
         marks = [piece.first + frames * part // count for part in range(count + 1)]
     return [
         Piece(a, b, piece.opened_by if a == piece.first else "length")
-        for a, b in zip(marks, marks[1:], strict=False)
+        for a, b in itertools.pairwise(marks)
     ]
 
 

@@ -15,8 +15,8 @@ from goku_cli.media.frames import read_frames
 from goku_cli.recipe import fingerprint
 from goku_cli.registry import load
 from goku_cli.split.detectors import DETECTORS, ShotCuts
-from goku_cli.split.measure import KeyFrame, key_frame, measure
-from goku_cli.split.pieces import middle, pieces, times
+from goku_cli.split.measure import Tiny, measure, thumbnail, tiny
+from goku_cli.split.pieces import middle, nearest_sample, pieces, times
 from goku_cli.split.settings import SplitSettings
 from goku_cli.stage import Item, Outcome, Progress, Rows, run_stage
 
@@ -85,14 +85,15 @@ def split_source(job: Job) -> Rows:
     path = Path(job.source["path"])
     if job.source["kind"] == "image":
         ((_, frame),) = read_frames(path, short_side=SHORT_SIDE)
-        return _rows([_clip(job.source, 0, 0, 1, "start", key_frame(0, frame, feature))])
+        return _rows([_clip(job.source, 0, 0, 1, "start", tiny(frame), thumbnail(frame))])
     cuts = ShotCuts(job.settings.detector, job.settings.threshold)
     found = measure(read_frames(path, short_side=SHORT_SIDE), cuts, feature)
     clips = []
     for piece in pieces(found, job.settings):
         start_us, end_us = times(found, piece)
+        key, shown = found.tiny[middle(piece)], nearest_sample(found, piece).thumbnail
         frames = piece.end - piece.first
-        clips.append(_clip(job.source, start_us, end_us, frames, piece.opened_by, middle(found, piece)))
+        clips.append(_clip(job.source, start_us, end_us, frames, piece.opened_by, key, shown))
     return _rows(clips)
 
 
@@ -129,12 +130,14 @@ def _forget_rejected(manifest: Manifest) -> None:
     manifest.execute(f"DELETE FROM receipts WHERE stage = '{STAGE}' AND item IN {rejected}")
 
 
-def _clip(source: Row, start_us: int, end_us: int, frames: int, opened_by: str, key: KeyFrame) -> Row:
+def _clip(
+    source: Row, start_us: int, end_us: int, frames: int, opened_by: str, key: Tiny, shown: bytes
+) -> Row:  # fmt: skip
     return {
         "id": clip_id(source["id"], start_us, end_us), "source": source["id"], "start_us": start_us,
         "end_us": end_us, "frames": frames, "width": source["width"], "height": source["height"],
-        "fps": source["fps"], "opened_by": opened_by, "key_hash": key.hash, "key_colors": key.colors,
-        "thumbnail": key.thumbnail, "path": None,
+        "fps": source["fps"], "opened_by": opened_by, "key_hash": key.hash(), "key_colors": key.colors.tobytes(),
+        "thumbnail": shown, "path": None,
     }  # fmt: skip
 
 

@@ -118,9 +118,7 @@ def _film(plan: VideoPlan, rng: np.random.Generator) -> Iterator[np.ndarray]:
 
 def _video_truth(plan: VideoPlan, out: Path, seed: int) -> dict[str, Any]:
     starts = plan.starts()
-    spans = [
-        (start / FPS, (start + shot.frames) / FPS) for start, shot in zip(starts, plan.shots, strict=True)
-    ]
+    spans = [(start / FPS, (start + shot.frames) / FPS) for start, shot in zip(starts, plan.shots, strict=True)]
     cuts = [
         {
             "time": (before[1] + after[0]) / 2,
@@ -190,11 +188,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _summarize(out: Path, jobs: list[tuple[str, int]], seed: int, written: int) -> dict[str, Any]:
     files = [_path(out, *job) for job in jobs]
-    broken = [
-        _path(out, "broken", i)
-        for kind, i in jobs
-        if kind == "video" and i % BROKEN_EVERY == BROKEN_EVERY - 1
-    ]
+    broken = [_path(out, "broken", i) for kind, i in jobs if kind == "video" and i % BROKEN_EVERY == BROKEN_EVERY - 1]
     truths = [json.loads(path.with_suffix(".json").read_text()) for path in files]
     shots = [shot for truth in truths for shot in truth["shots"]]
     counts = Counter(kind for kind, _ in jobs)

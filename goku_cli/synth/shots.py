@@ -90,11 +90,7 @@ def _draw_shot(rng: np.random.Generator, seed: int, index: int, defect: str | No
     if defect == "near_duplicate":
         return replace(plan_video(seed, index - 1).shots[0], defect=defect, twin=index - 1)
     frames = int(rng.integers(*_SHOT_FRAMES))
-    task = (
-        "single_object"
-        if defect == "static"
-        else str(rng.choice(list(_VIDEO_ODDS), p=[*_VIDEO_ODDS.values()]))
-    )
+    task = "single_object" if defect == "static" else str(rng.choice(list(_VIDEO_ODDS), p=[*_VIDEO_ODDS.values()]))
     scene = _draw_scene(rng, task, frames / FPS, VIDEO_SIZE[1] / VIDEO_SIZE[0])
     return _shot(rng, scene, frames, defect)
 

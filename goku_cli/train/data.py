@@ -73,14 +73,11 @@ class Latents:
         """Return the first `limit` held-out examples with their own captions."""
         rng = stream(0)
         found = [
-            self._example(self.index.held_out, row, rng, 0.0)
-            for row in range(min(limit, len(self.index.held_out)))
+            self._example(self.index.held_out, row, rng, 0.0) for row in range(min(limit, len(self.index.held_out)))
         ]
         return sorted(found, key=lambda example: (example[0].shape[1:], len(example[1])))
 
-    def _example(
-        self, table: pd.DataFrame, row: int, rng: np.random.Generator, text_dropout: float
-    ) -> Example:
+    def _example(self, table: pd.DataFrame, row: int, rng: np.random.Generator, text_dropout: float) -> Example:
         entry: Any = table.iloc[row]
         latent = torch.from_numpy(self._shards.read(entry["shard"], entry["key"]))
         texts = list(zip(entry["text_shards"], entry["text_keys"], strict=True))

@@ -64,9 +64,7 @@ class FlowTask:
         return {"kind": "flow", "model": asdict(self.config), "flow": asdict(self.recipe.flow)}
 
 
-def packed_line(
-    examples: list[tuple[Tensor, Tensor]], x_0: list[Tensor], t_B: Tensor
-) -> tuple[Pack, Tensor, Tensor]:
+def packed_line(examples: list[tuple[Tensor, Tensor]], x_0: list[Tensor], t_B: Tensor) -> tuple[Pack, Tensor, Tensor]:
     """Pack x_t of every example at its own time; return (pack of x_t, times, target velocities)."""
     latents = [latent for latent, _ in examples]
     texts = [text for _, text in examples]

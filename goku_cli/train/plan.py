@@ -69,9 +69,7 @@ def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs:
         data |= plan.pop("data")
     rows = manifest.query(query, values)
     if not rows:
-        raise UsageError(
-            f"nothing to train on in {manifest.path}#{selection}; look with: goku show {manifest.path}"
-        )
+        raise UsageError(f"nothing to train on in {manifest.path}#{selection}; look with: goku show {manifest.path}")
     folder = runs / f"{name}-{fingerprint([asdict(recipe), plan, rows])[:8]}"
     plan |= {"recipe": asdict(recipe), "data": data, "root": str(manifest.path.parent.absolute())}
     if not (folder / "recipe.json").exists():
@@ -92,10 +90,19 @@ def _latents(manifest: Manifest, selection: str) -> tuple[str, Row, dict[str, An
     )[0]
     states = ShardReader(manifest.path.parent).read(null["shard"], null["key"])
     shape = manifest.value("SELECT shape FROM latents WHERE encoder = ? LIMIT 1", [vae["id"]])
+    made_with = json.loads(vae["settings"])
     plan = {
-        "null_text": [null["shard"], null["key"]], "latent_channels": shape[0], "text_dim": states.shape[1],
-        "data": {"codec": vae["path"], "codec_sha256": codec_fingerprint(Path(vae["path"])), "encoder": vae["id"], "text": text["name"], **json.loads(vae["settings"])},
-    }  # fmt: skip
+        "null_text": [null["shard"], null["key"]],
+        "latent_channels": shape[0],
+        "text_dim": states.shape[1],
+        "data": {
+            "codec": vae["path"],
+            "codec_sha256": codec_fingerprint(Path(vae["path"])),
+            "encoder": vae["id"],
+            "text": text["name"],
+            **made_with,
+        },
+    }
     return LATENTS, {"vae": vae["id"], "text": text["id"], "selection": selection}, plan
 
 

@@ -46,9 +46,7 @@ def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, rank: int) -> Tas
 
         return VaeTask(recipe, pd.read_parquet(run / "data.parquet"), rank)
     root = Path(plan["root"])
-    latents = Latents(
-        Index.read(run / "data.parquet"), root, tuple(plan["null_text"]), recipe.flow.image_share
-    )
+    latents = Latents(Index.read(run / "data.parquet"), root, tuple(plan["null_text"]), recipe.flow.image_share)
     config = model_config(recipe.size, latent_channels=plan["latent_channels"], text_dim=plan["text_dim"])
     return FlowTask(recipe, config, latents, rank)
 
@@ -116,8 +114,9 @@ class Worker:
             if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
                 rate = (self.step - since) / (time.monotonic() - started)
                 started, since = time.monotonic(), self.step
-                self.log({"loss": self.mean(loss), "norm": norm, "lr": learning_rate(self.settings, self.step),
-                          "steps_per_second": rate, "tokens_per_second": rate * self.world * self.settings.tokens_per_step})  # fmt: skip
+                figures = {"loss": self.mean(loss), "norm": norm, "lr": learning_rate(self.settings, self.step)}
+                tokens = rate * self.world * self.settings.tokens_per_step
+                self.log(figures | {"steps_per_second": rate, "tokens_per_second": tokens})
             last = self.step == self.settings.steps
             if last or self.step % self.settings.eval_every == 0:
                 self.evaluate()

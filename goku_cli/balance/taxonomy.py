@@ -1,0 +1,73 @@
+"""Classes of content: primary classes, their sub-categories, and the words by which a caption is told to be of one."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from re import IGNORECASE, Pattern, compile, escape
+
+from goku_cli.errors import UsageError
+from goku_cli.recipe import build, find, read_toml
+
+DEFAULT = "default"
+OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Primary:
+    """One primary class."""
+
+    emphasis: float = 1.0
+    """Its share of the balanced set, relative to its share of the data."""
+    subcategories: dict[str, list[str]] = field(default_factory=dict)
+    """Name -> words or phrases; a plural s or es is understood."""
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """What `recipes/taxonomy/*.toml` says."""
+
+    max_weight: float
+    """A clip is drawn at most so many times as often as the average one."""
+    primary: dict[str, dict[str, object]]
+    """Name -> Primary, as a table."""
+
+    @cached_property
+    def classes(self) -> dict[str, Primary]:
+        """The primary classes, checked.
+
+        Raises:
+            UsageError: an unknown key, a sub-category without words, or a word list that is none.
+        """
+        found = {name: build(Primary, table, f"primary.{name}") for name, table in self.primary.items()}
+        for name, primary in found.items():
+            for sub, words in primary.subcategories.items():
+                if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
+                    raise UsageError(f"primary.{name}.subcategories.{sub} must be a list of words, not {words!r}")
+        return found
+
+    def emphasis(self, primary: str) -> float:
+        """Return the emphasis of a primary class; what is in none has 1."""
+        return self.classes[primary].emphasis if primary in self.classes else 1.0
+
+    def patterns(self) -> list[tuple[str, str, Pattern[str], int]]:
+        """Return (primary, sub-category, pattern, words in the phrase) of every phrase."""
+        return [
+            (name, sub, compile(rf"\b{escape(phrase)}(?:s|es)?\b", IGNORECASE), len(phrase.split()))
+            for name, primary in self.classes.items()
+            for sub, phrases in primary.subcategories.items()
+            for phrase in phrases
+        ]
+
+
+def load_taxonomy(name: str) -> Taxonomy:
+    """Read a taxonomy of a packaged name or a path.
+
+    Raises:
+        UsageError: no such taxonomy, or something in it that is not understood.
+    """
+    path = find("taxonomy", name)
+    taxonomy = build(Taxonomy, read_toml(path), where=str(path))
+    try:
+        taxonomy.patterns()
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return taxonomy

@@ -1,0 +1,76 @@
+"""The floors and doors of CONTRIBUTING.md, read from the imports themselves."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "goku_cli"
+FLOOR_OF = {
+    "errors": 0,
+    "registry": 1, "publish": 1, "wording": 1, "recipe": 2,
+    "manifest": 2, "media": 2, "model": 2, "shapes": 2,
+    "stage": 3,
+    "ingest": 4, "split": 4, "filter": 4, "caption": 4, "balance": 4, "encode": 4, "train": 4, "sample": 4,
+    "evaluate": 4, "synth": 4, "report": 4, "checkup": 4,
+    "cli": 5, "__main__": 6,
+}  # fmt: skip
+DOORS = {
+    "duckdb": ["manifest/store.py"],
+    "av": ["media/"],
+    "ffmpeg": ["media/ffmpeg.py"],
+    "imageio_ffmpeg": ["media/ffmpeg.py"],
+    "scenedetect": ["split/"],
+    "rapidocr": ["filter/ocr.py"],
+    "deepspeed": ["train/worker.py"],
+    "subprocess": ["train/launch.py", "media/ffmpeg.py", "checkup/"],
+    "typer": ["cli/"],
+    "rich": ["cli/"],
+    "diffusers": ["model/wan_codec.py"],
+    "transformers": ["model/text.py"],
+    "torch": ["model/", "train/", "sample/", "encode/", "checkup/"],
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.append(node.module or "")
+            if node.module == "goku_cli":
+                found += [f"goku_cli.{alias.name}" for alias in node.names]
+    return found
+
+
+def room(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "goku_cli" and len(parts) > 1 else None
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_and_through_doors(path):
+    name = str(path.relative_to(PACKAGE))
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for module in imports(path):
+        other = room(module)
+        if other is not None and other != own:
+            assert FLOOR_OF[other] < FLOOR_OF[own], f"{name} may not import {module}"
+        for library, doors in DOORS.items():
+            if module == library or module.startswith(f"{library}."):
+                assert any(name.startswith(door) for door in doors), f"{name} may not import {library}"
+
+
+def test_every_init_is_empty():
+    assert not [path for path in PACKAGE.rglob("__init__.py") if path.read_text()]
+
+
+def test_help_loads_nothing_heavy():
+    script = "import sys; import goku_cli.cli.app; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "duckdb", "numpy", "cv2", "av", "pandas", "pyarrow"} & set(loaded)

@@ -1,0 +1,52 @@
+"""Checkpoints: whole or absent, and damage is named."""
+
+import pytest
+import torch
+
+from goku_cli.errors import GokuError, UsageError
+from goku_cli.model import checkpoint
+
+
+def save(run, step):
+    temporary = run / f".step-{step:06d}"
+    temporary.mkdir(parents=True)
+    checkpoint.write_weights(temporary, "ema.safetensors", {"w": torch.full((4,), float(step))})
+    (temporary / "config.json").write_text('{"kind": "flow"}')
+    checkpoint.finish(temporary, checkpoint.step_folder(run, step))
+
+
+def test_newest_whole_checkpoint_is_found(tmp_path):
+    for step in (5, 10):
+        save(tmp_path, step)
+    (tmp_path / "step-000020").mkdir()  # without COMPLETE.json it does not count
+    found = checkpoint.resolve(tmp_path)
+    assert found.name == "step-000010"
+    assert checkpoint.resolve(found) == found
+    assert checkpoint.read_weights(found, "ema.safetensors")["w"].tolist() == [10.0] * 4
+
+
+def test_prune_keeps_the_newest_and_removes_torn_saves(tmp_path):
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    (tmp_path / ".step-000004").mkdir()
+    checkpoint.prune(tmp_path, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000002", "step-000003"]
+
+
+@pytest.mark.parametrize("name", ["ema.safetensors", "config.json"])
+def test_one_flipped_byte_is_refused(tmp_path, name):
+    save(tmp_path, 1)
+    path = tmp_path / "step-000001" / name
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(GokuError, match="damaged"):
+        if name == "config.json":
+            checkpoint.read_config(path.parent)
+        else:
+            checkpoint.read_weights(path.parent, name)
+
+
+def test_no_checkpoint_says_what_to_type(tmp_path):
+    with pytest.raises(UsageError, match="goku train"):
+        checkpoint.resolve(tmp_path)

@@ -1,0 +1,100 @@
+"""Codecs: the linear one against scikit-learn's PCA, the Wan class, causality, and the tiny text encoder."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from goku_cli.errors import UsageError
+from goku_cli.model.codec import codec_fingerprint, load_codec
+from goku_cli.model.linear_codec import LinearCodec, blocks, to_frames, to_unit, unblocks
+from goku_cli.model.text import load_text_encoder
+from goku_cli.model.wan_codec import TINY, WanCodec, build_wan
+
+
+@pytest.fixture(scope="module")
+def clips():
+    rng = np.random.default_rng(0)
+    smooth = [np.cumsum(rng.normal(size=(9, 32, 48, 3)), axis=1) * 8 + 128 for _ in range(6)]
+    return [to_unit(clip.clip(0, 255).astype(np.uint8)) for clip in smooth]
+
+
+def test_blocks_round_trip():
+    video = torch.randn(3, 8, 16, 24)
+    assert torch.equal(unblocks(blocks(video, 4), 4), video)
+
+
+def test_frames_round_trip():
+    frames = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    assert np.array_equal(to_frames(to_unit(frames)), frames)
+
+
+def test_linear_codec_is_pca(clips):
+    codec = LinearCodec.fit(clips, channels=12)
+    x = torch.cat([blocks(clip[:, 1:], 4).flatten(0, 2) for clip in clips]).double().numpy()
+    oracle = PCA(12, svd_solver="full").fit(x)
+    ours = torch.cat([blocks(codec.decode(codec.encode(clip))[:, 1:], 4).flatten(0, 2) for clip in clips])
+    theirs = oracle.inverse_transform(oracle.transform(x))
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=2e-3)
+
+
+def test_linear_codec_shapes_scale_and_causality(clips):
+    codec = LinearCodec.fit(clips, channels=12)
+    latent = codec.encode(clips[0])
+    assert latent.shape == (12, 3, 4, 6)
+    assert codec.decode(latent).shape == clips[0].shape
+    assert codec.encode(clips[0][:, :1]).shape == (12, 1, 4, 6)
+    later = clips[0].clone()
+    later[:, 5:] = 0
+    torch.testing.assert_close(codec.encode(later)[:, :2], latent[:, :2])
+    everything = torch.cat([codec.encode(clip).flatten(1) for clip in clips], dim=1)
+    assert float(everything.var(dim=1).mean()) == pytest.approx(1, rel=0.05)
+
+
+def test_codec_folder_round_trip(clips, tmp_path):
+    codec = LinearCodec.fit(clips, channels=8)
+    codec.save(tmp_path)
+    torch.testing.assert_close(load_codec(tmp_path).encode(clips[0]), codec.encode(clips[0]))
+    assert len(codec_fingerprint(tmp_path)) == 16
+
+
+def test_folder_without_codec_says_what_to_type(tmp_path):
+    with pytest.raises(UsageError, match=r"goku train recipes/vae.toml"):
+        load_codec(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"codec": "linaer"}))
+    with pytest.raises(UsageError, match='did you mean "linear"'):
+        load_codec(tmp_path)
+
+
+def test_wan_codec_shapes_and_frame_counts(tmp_path):
+    torch.manual_seed(0)
+    codec = WanCodec(build_wan(TINY), TINY, scale=2.0)
+    codec.save(tmp_path)
+    again = load_codec(tmp_path)
+    video = torch.randn(3, 5, 32, 32)
+    latent = again.encode(video)
+    assert latent.shape == (16, 2, 4, 4)
+    torch.testing.assert_close(latent, codec.encode(video))
+    assert again.decode(latent).shape == video.shape
+    with pytest.raises(ValueError, match="4k\\+1"):
+        again.encode(torch.randn(3, 6, 32, 32))
+
+
+def test_tiny_text_encoder_is_the_same_every_time_and_tells_order():
+    first, second = load_text_encoder("tiny"), load_text_encoder("tiny")
+    states = first.encode("a red circle")
+    assert torch.equal(states, second.encode("a red circle"))
+    assert states.shape == (len("a red circle") + 1, first.dim)
+    assert first.encode("").shape == (1, first.dim)
+    swapped = first.encode("a circle red")
+    assert not torch.allclose(states.mean(0), swapped.mean(0), atol=1e-2)
+
+
+def test_missing_text_weights_are_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UsageError, match="no T5 weights"):
+        load_text_encoder(f"t5:{tmp_path}")
+    with pytest.raises(UsageError, match="known: tiny"):
+        load_text_encoder("flan")

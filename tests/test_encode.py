@@ -1,0 +1,101 @@
+"""encode-latents on real files: windows, receipts, damage, and reading back."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from encoded import make_encoded
+
+from goku_cli.encode.encode import encode_latents, text_id
+from goku_cli.encode.settings import EncodeSettings
+from goku_cli.errors import GokuError, UsageError
+from goku_cli.manifest.shards import ShardReader
+from goku_cli.manifest.store import Manifest
+from goku_cli.media.window import crop_to, read_windows
+from goku_cli.model.codec import load_codec
+from goku_cli.model.linear_codec import to_frames, to_unit
+from goku_cli.stage import Quiet
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return make_encoded(tmp_path_factory.mktemp("encoded"), videos=2, images=6)
+
+
+def test_rows_point_at_tensors_of_their_shape(path):
+    with Manifest(path) as manifest:
+        reader = ShardReader(path.parent)
+        rows = manifest.query("SELECT * FROM latents ORDER BY key")
+        assert {row["frames"] for row in rows} == {1, 9}
+        for row in rows:
+            assert list(reader.read(row["shard"], row["key"]).shape) == row["shape"]
+        texts = manifest.query("SELECT * FROM text_states")
+        for row in texts:
+            assert len(reader.read(row["shard"], row["key"])) == row["tokens"]
+        said = {row["text"] for row in manifest.query("SELECT text FROM captions")} | {""}
+        assert {row["text_id"] for row in texts} == {text_id(text) for text in said}
+        assert manifest.verify() == []
+
+
+def test_latents_decode_to_the_clip(path):
+    with Manifest(path) as manifest:
+        row = manifest.query(
+            "SELECT latents.*, source_path, end_us FROM latents JOIN clip_files ON clip = id WHERE latents.frames = 9"
+        )[0]
+        encoder = manifest.query("SELECT * FROM encoders WHERE kind = 'vae'")[0]
+    latent = torch.from_numpy(ShardReader(path.parent).read(row["shard"], row["key"]))
+    restored = to_frames(load_codec(Path(encoder["path"])).decode(latent))
+    windows = dict(
+        read_windows(
+            Path(row["source_path"]), start_us=0, end_us=row["end_us"], fps=8.0, frames=9, windows=2,
+            bucket=(48, 80),
+        )
+    )  # fmt: skip
+    error = np.square(to_unit(restored) - to_unit(windows[row["start_us"]])).mean()
+    assert 10 * np.log10(4 / error) > 22
+
+
+def test_again_does_nothing_and_other_settings_live_beside(path):
+    with Manifest(path) as manifest:
+        before = manifest.value("SELECT count(*) FROM latents")
+        manifest.begin_run("test", {})
+        clips, texts = encode_latents(
+            manifest, "small", EncodeSettings(channels=8, windows=2), workers=1, progress=Quiet()
+        )
+        assert (clips.done, texts.done) == (0, 0)
+        encode_latents(manifest, "small", EncodeSettings(channels=8, windows=1), workers=1, progress=Quiet())
+        assert manifest.value("SELECT count(*) FROM latents") > before
+        assert manifest.value("SELECT count(*) FROM encoders WHERE kind = 'vae'") == 2
+
+
+def test_a_clip_that_vanished_is_a_failure_and_the_rest_goes_on(tmp_path):
+    path = make_encoded(tmp_path, videos=1, images=3)
+    (tmp_path / "001.png").unlink()
+    with Manifest(path) as manifest:
+        manifest.begin_run("test", {})
+        clips, _ = encode_latents(manifest, "small", EncodeSettings(channels=8, fps=12), workers=1, progress=Quiet())
+        assert (clips.done, clips.failed) == (3, 1)
+        assert "gone" in manifest.query("SELECT reason FROM failures")[0]["reason"]
+
+
+def test_nothing_is_enlarged():
+    with pytest.raises(GokuError, match="smaller than the bucket"):
+        crop_to(np.zeros((40, 100, 3), np.uint8), 48, 80)
+    assert crop_to(np.zeros((100, 100, 3), np.uint8), 48, 80).shape == (48, 80, 3)
+
+
+@pytest.mark.parametrize("wrong", [{"frames": 8}, {"size": "48"}, {"size": "50x80"}, {"fps": 0.0}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(UsageError):
+        EncodeSettings(**wrong)
+
+
+def test_command_before_its_predecessor_says_what_to_type(tmp_path):
+    with Manifest(tmp_path / "empty.duckdb", create=True):
+        pass
+    run = subprocess.run(["goku", "encode-latents", tmp_path / "empty.duckdb"], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "goku filter" in run.stderr
+    assert run.stdout == ""

@@ -1,0 +1,167 @@
+"""goku train with the real deepspeed launcher on CPU ranks, and goku sample and eval on what it made."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from encoded import make_encoded
+
+from goku_cli.model import checkpoint
+from goku_cli.train.settings import load_recipe
+from goku_cli.train.worker import learning_rate
+
+RECIPE = """
+kind = "flow"
+size = "nano"
+[train]
+steps = {steps}
+tokens_per_step = 120
+lr = 1e-3
+warmup = 2
+save_every = 4
+eval_every = 4
+log_every = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train")
+    make_encoded(folder)
+    return folder
+
+
+def goku(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["goku", *words], cwd=folder, capture_output=True, text=True)
+
+
+def recipe(folder: Path, name: str, steps: int) -> str:
+    (folder / f"{name}.toml").write_text(RECIPE.format(steps=steps))
+    return f"{name}.toml"
+
+
+def losses(run: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+@pytest.fixture(scope="module")
+def trained(folder) -> Path:
+    done = goku(folder, "train", recipe(folder, "whole", 8), "small.duckdb")
+    assert done.returncode == 0, done.stderr
+    return folder / done.stdout.strip()
+
+
+def test_train_prints_a_whole_checkpoint(trained):
+    assert trained.name == "step-000008"
+    config = checkpoint.read_config(trained)
+    assert config["step"] == 8
+    assert config["figures"]["held_out_loss"] < 1.05 * config["figures"]["held_out_loss_untrained"]
+    assert checkpoint.read_weights(trained, "ema.safetensors").keys() == config_keys(trained)
+
+
+def config_keys(folder: Path) -> set[str]:
+    return set(checkpoint.read_weights(folder, "model.safetensors"))
+
+
+def test_again_starts_nothing(folder, trained):
+    started = time.monotonic()
+    again = goku(folder, "train", "whole.toml", "small.duckdb")
+    assert (folder / again.stdout.strip()) == trained
+    assert time.monotonic() - started < 8
+
+
+def test_killed_and_resumed_gives_the_same_losses(folder, trained):
+    name = recipe(folder, "killed", 8)  # the same content under another name: another run's folder
+    process = subprocess.Popen(["goku", "train", name, "small.duckdb"], cwd=folder, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((folder / "runs").glob("killed-*/step-000004/COMPLETE.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    ranks = subprocess.run(["pgrep", "-f", "goku_cli.train.worker.*killed"], capture_output=True, text=True).stdout
+    for pid in ranks.split():
+        os.kill(int(pid), signal.SIGKILL)
+    process.wait(60)
+    assert goku(folder, "train", name, "small.duckdb").returncode == 0
+    run = next((folder / "runs").glob("killed-*"))
+    assert losses(run) == losses(trained.parent)
+
+
+def test_two_ranks_learn_together(folder):
+    done = goku(folder, "train", recipe(folder, "two", 4), "small.duckdb", "--ranks", "2")
+    assert done.returncode == 0, done.stderr
+    assert (folder / done.stdout.strip()).name == "step-000004"
+
+
+def test_interrupt_leaves_no_process(folder):
+    process = subprocess.Popen(
+        ["goku", "train", recipe(folder, "long", 100000), "small.duckdb"], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+    while not list((folder / "runs").glob("long-*/metrics.jsonl")):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in talk
+    left = subprocess.run(["pgrep", "-f", "goku_cli.train.worker.*long-"], capture_output=True, text=True)
+    assert left.stdout == ""
+
+
+def test_samples_are_files_with_rows_and_scores(folder, trained):
+    ask = ["sample", str(trained), "--prompt", "a red circle moving left slowly", "--steps", "2", "--json"]
+    first = goku(folder, *ask)
+    assert first.returncode == 0, first.stderr
+    summary = json.loads(first.stdout)
+    assert (summary["drawn"], summary["asked"]) == (1, 1)
+    assert json.loads(goku(folder, *ask).stdout)["drawn"] == 0
+    assert goku(folder, *ask, "--frames", "1").returncode == 0
+    assert {path.suffix for path in (folder / "small.samples").iterdir()} == {".mp4", ".png"}
+    scored = goku(folder, "eval", summary["reference"], "--json", "--bench", "shapes")
+    assert scored.returncode == 0, scored.stderr
+    assert json.loads(scored.stdout)["video"]["video.decodes/all"] == 1.0
+
+
+def test_samples_depend_on_the_seed_alone(trained):
+    from goku_cli.sample.generate import Generator
+
+    generator = Generator.load(trained)
+    a, b = (generator.default_request("a red circle", seed, frames=1) for seed in (0, 1))
+    together = dict(generator.generate([a, b], steps=2, guidance=3.0))
+    alone = dict(generator.generate([b], steps=2, guidance=3.0))
+    difference = torch.from_numpy(together[b]).int() - torch.from_numpy(alone[b]).int()
+    assert difference.abs().max() <= 1
+    assert (together[a] != together[b]).any()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train", "absent.toml", "small.duckdb"], "no recipe"),
+        (["train", "typo.toml", "small.duckdb"], 'did you mean "steps"'),
+        (["sample", "nowhere", "--prompt", "x"], "no checkpoint"),
+        (["sample", "nowhere"], "exactly one way"),
+        (["eval", "absent.duckdb"], "no manifest"),
+        (["eval", "small.duckdb#x"], "no samples"),
+        (["eval", "small.duckdb", "--bench", "vbench9"], "unknown benchmark"),
+    ],
+)
+def test_wrong_usage_is_one_line(folder, words, says):
+    (folder / "typo.toml").write_text('kind = "flow"\n[train]\nstpes = 1\n')
+    done = goku(folder, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_learning_rate_warms_up_and_ends_at_zero(tmp_path):
+    (tmp_path / "r.toml").write_text(RECIPE.format(steps=100))
+    settings = load_recipe(tmp_path / "r.toml").train
+    rates = [learning_rate(settings, step) for step in range(101)]
+    assert rates[0] == pytest.approx(settings.lr / 2)
+    assert max(rates) == settings.lr
+    assert rates[100] == 0
