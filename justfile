@@ -18,7 +18,7 @@ demo: _ready
     set -euo pipefail
     goku synth shapes demo/raw --videos 40 --images 600 --seed 0 > /dev/null
     goku ingest demo/raw -m demo/demo.duckdb \
-      | goku split | goku filter --tier 480p | goku caption | goku balance --taxonomy shapes \
+      | goku split | goku filter --tier shapes | goku caption | goku balance --taxonomy shapes \
       | goku encode-latents | goku train recipes/demo.toml --runs demo/runs \
       | goku sample --bench shapes | goku eval --bench shapes
     goku show demo/demo.duckdb --html demo/report.html
@@ -31,7 +31,7 @@ shapes: _ready
     set -euo pipefail
     goku synth shapes shapes/raw --videos 150 --images 2500 --seed 0 > /dev/null
     goku ingest shapes/raw -m shapes/shapes.duckdb \
-      | goku split | goku filter --tier 480p | goku caption | goku balance --taxonomy shapes \
+      | goku split | goku filter --tier shapes | goku caption | goku balance --taxonomy shapes \
       | goku encode-latents | goku train recipes/shapes.toml --runs shapes/runs \
       | goku sample --bench shapes | goku eval --bench shapes
     goku show shapes/shapes.duckdb --html shapes/report.html

@@ -40,9 +40,7 @@ def find(kind: str, name: str) -> Path:
         return Path(name)
     known = sorted(path.stem for path in packaged(kind).glob("*.toml"))
     if name not in known:
-        raise UsageError(
-            f'no recipe "{name}" in {kind}{nearest(name, known)}; known: {", ".join(known)}, or PATH.toml'
-        )
+        raise UsageError(f'no recipe "{name}" in {kind}{nearest(name, known)}; known: {", ".join(known)}, or PATH.toml')
     return packaged(kind, f"{name}.toml")
 
 

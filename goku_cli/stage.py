@@ -6,6 +6,7 @@ run again, does exactly the items that lack a receipt. A failed item leaves a ro
 """
 
 import datetime
+import itertools
 import multiprocessing
 import os
 import time
@@ -62,9 +63,7 @@ class Outcome:
         """
         if self.failed and (strict or not (self.done or self.skipped)):
             worst = max(self.reasons, key=lambda reason: self.reasons[reason])
-            raise GokuError(
-                f"{stage}: {self.failed} of {self.failed + self.done} items failed, mostly: {worst}"
-            )
+            raise GokuError(f"{stage}: {self.failed} of {self.failed + self.done} items failed, mostly: {worst}")
 
 
 class Progress(Protocol):
@@ -128,9 +127,7 @@ def _attempt(work: Callable[[Any], Rows], payload: Any) -> Rows | str:
         return f"{type(error).__name__}: {error} ({os.path.basename(place.filename)}:{place.lineno})"[:500]
 
 
-def _results(
-    items: Sequence[Item], work: Callable[[Any], Rows], workers: int
-) -> Iterator[tuple[Item, Rows | str]]:
+def _results(items: Sequence[Item], work: Callable[[Any], Rows], workers: int) -> Iterator[tuple[Item, Rows | str]]:
     if workers == 1 or len(items) < 2:
         for item in items:
             yield item, _attempt(work, item.payload)
@@ -138,10 +135,11 @@ def _results(
     # Spawn, not fork: decoders and torch hold threads that a forked child would inherit half alive.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread_each) as pool:
-        queue, running = iter(items), {}
+        queue = iter(items)
+        running: dict[Future[Rows | str], Item] = {}
         try:
             while True:
-                while len(running) < workers * 3 and (item := next(queue, None)) is not None:
+                for item in itertools.islice(queue, workers * 3 - len(running)):
                     running[pool.submit(_attempt, work, item.payload)] = item
                 if not running:
                     return

@@ -84,9 +84,7 @@ def class_weights(counts: dict[tuple[str, str], int], taxonomy: Taxonomy) -> dic
     for (primary, _), count in counts.items():
         clips[primary] = clips.get(primary, 0) + count
         subs[primary] = subs.get(primary, 0) + 1
-    wanted = {
-        key: taxonomy.emphasis(key[0]) * clips[key[0]] / (subs[key[0]] * count) for key, count in counts.items()
-    }
+    wanted = {key: taxonomy.emphasis(key[0]) * clips[key[0]] / (subs[key[0]] * count) for key, count in counts.items()}
     return _capped(wanted, counts, taxonomy.max_weight)
 
 
@@ -109,9 +107,7 @@ def _write(manifest: Manifest, selection: str, classes: list[ClassWeight]) -> bo
     manifest.execute(
         'CREATE OR REPLACE TEMP TABLE class_weights ("primary" TEXT, subcategory TEXT, weight DOUBLE, run BIGINT)'
     )
-    rows = [
-        {"primary": entry.primary, "subcategory": entry.subcategory, "weight": entry.weight} for entry in classes
-    ]
+    rows = [{"primary": entry.primary, "subcategory": entry.subcategory, "weight": entry.weight} for entry in classes]
     manifest.insert("class_weights", rows)
     kept = f"SELECT clip FROM selections WHERE name = '{_quoted(selection)}' AND reason IS NULL"
     return replace_selection(

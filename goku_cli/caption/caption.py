@@ -39,9 +39,7 @@ def caption(
     clips = _clips(manifest, selection)
     if not clips:
         raise GokuError(f"selection {selection} keeps no clips; see why with: goku show {manifest.path}#{selection}")
-    items = [
-        Item(clip.row["id"], (clip, settings), fingerprint([clip.sidecars, clip.motion])) for clip in clips
-    ]
+    items = [Item(clip.row["id"], (clip, settings), fingerprint([clip.sidecars, clip.motion])) for clip in clips]
     params = fingerprint([VERSION, asdict(settings)])
     return run_stage(manifest, STAGE, params, items, caption_clip, workers=workers, progress=progress)
 

@@ -1,5 +1,7 @@
 """A caption composed from what was measured: no model, nothing invented."""
 
+import itertools
+
 import numpy as np
 
 from goku_cli.caption.clip import FPS, Clip
@@ -29,7 +31,7 @@ def _picture(clip: Clip) -> str:
 
 def _motion(clip: Clip) -> str:
     grey = [np.ascontiguousarray(frame.mean(axis=2).astype(np.uint8)) for frame in clip.frames[::2]]
-    flows = [optical_flow(before, after) for before, after in zip(grey, grey[1:], strict=False)]
+    flows = [optical_flow(before, after) for before, after in itertools.pairwise(grey)]
     if not flows:
         return PACES[0][1]
     scale = 480 / min(grey[0].shape)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from goku_cli.manifest.store import Manifest
     from goku_cli.stage import Outcome
 
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+PIPE_WIDTH = 240
+"""Columns of a table that goes to a file or a pipe, where nothing says how wide it may be."""
+
+
+def _width(stream: TextIO | None) -> int | None:
+    return None if stream is not None and stream.isatty() else PIPE_WIDTH
+
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True, width=_width(sys.stderr))
+stdout = Console(highlight=False, width=_width(sys.stdout))
 
 
 class _Rate(TextColumn):
@@ -77,19 +86,29 @@ class Bar:
 
 def say(text: str) -> None:
     """Write one line of talk to stderr; markup in names is harmless, control characters are shown."""
-    stderr.print(
-        "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text), markup=False
-    )
+    stderr.print(visible(text), markup=False)
 
 
-def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Write a table to stderr."""
+def visible(text: str) -> str:
+    """Show control characters as codes: what a file is called must not move the cursor."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+def table(title: str, columns: list[str], rows: list[list[Any]], *, to: Console = stderr) -> None:
+    """Write a table to stderr, or to `stdout` when looking at it is what the command is for."""
     grid = Table(title=escape(title), title_justify="left", show_edge=False)
     for index, column in enumerate(columns):
-        grid.add_column(column, justify="left" if index == 0 else "right")
+        numbers = all(isinstance(row[index], int | float) or row[index] is None for row in rows)
+        grid.add_column(escape(column), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(escape(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row))
-    stderr.print(grid)
+        grid.add_row(*(escape(_cell(value)) for value in row))
+    to.print(grid)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else visible(str(value))
 
 
 def reference_from(argument: str | None) -> str:
@@ -101,9 +120,7 @@ def reference_from(argument: str | None) -> str:
     if argument is not None:
         return argument
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError(
-            "no manifest given; name one (e.g. manifests/my.duckdb) or pipe a command into this one"
-        )
+        raise UsageError("no manifest given; name one (e.g. manifests/my.duckdb) or pipe a command into this one")
     line = sys.stdin.readline().strip()
     if not line:
         error = UsageError("nothing came through the pipe: the command before this one failed")

@@ -20,9 +20,7 @@ SPLIT = SplitSettings()
 
 
 def ingest(
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Video and image files, and folders of them.")
-    ],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Video and image files, and folders of them.")],
     manifest: Annotated[
         Path, typer.Option("-m", "--manifest", help="The manifest to write, e.g. manifests/my.duckdb.")
     ],

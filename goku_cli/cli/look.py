@@ -1,5 +1,153 @@
-"""stub"""
+"""Commands that look and make: show, doctor, synth."""
 
+import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-COMMANDS: dict[str, Callable[..., None]] = {}
+import typer
+
+from goku_cli.cli.console import Bar, reference_from, say, stdout, table
+from goku_cli.cli.options import AsJson, Reference
+from goku_cli.errors import GokuError, UsageError
+
+if TYPE_CHECKING:
+    from goku_cli.manifest.store import Manifest, Row
+
+TABLES = (
+    "sources", "source_paths", "sidecars", "clips", "scores", "captions", "tags", "selections", "latents",
+    "text_states", "samples", "results", "runs", "failures",
+)  # fmt: skip
+ABOUT_CLIPS = ("scores", "captions", "tags", "selections", "latents")
+
+
+def show(
+    manifest: Reference = None,
+    failures: Annotated[bool, typer.Option("--failures", help="List what failed, and why.")] = False,
+    clip: Annotated[str | None, typer.Option(help="Every row about one clip; the start of its id is enough.")] = None,
+    sql: Annotated[str | None, typer.Option(help="Run a query; nothing can be changed.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the invariants; exit 1 when one is broken.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a report, one file that needs no other.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at a manifest: the funnel from raw files to latents, or what an option asks for. Changes nothing.
+
+    Example: goku show manifests/my.duckdb --sql "SELECT metric, avg(value) FROM scores GROUP BY metric"
+    """
+    from goku_cli.manifest.store import Manifest, parse_reference
+
+    path, name = parse_reference(reference_from(manifest))
+    with Manifest(path, read_only=True) as opened:
+        if verify:
+            _verify(opened)
+        elif html is not None:
+            from goku_cli.report.page import write_report
+
+            write_report(opened, name, html)
+            sys.stdout.write(f"{html}\n")
+        elif failures:
+            _rows("failures", opened.query("SELECT stage, reason, item FROM failures ORDER BY ALL"), as_json)
+        elif clip is not None:
+            _clip(opened, clip, as_json)
+        elif sql is not None:
+            _rows("", opened.ask(sql), as_json)
+        else:
+            _overview(opened, name, as_json)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Say what is installed on this machine, and what is switched off by what is not.
+
+    Example: goku doctor
+    """
+    from goku_cli.checkup.checkup import check
+
+    missing = []
+    for finding in check():
+        if as_json:
+            sys.stdout.write(json.dumps(vars(finding)) + "\n")
+        elif finding.found is not None:
+            sys.stdout.write(f"ok       {finding.name}: {finding.found}\n")
+        else:
+            word = "MISSING" if finding.required else "absent"
+            sys.stdout.write(f"{word:8} {finding.name}: switches off {finding.without}\n")
+        if finding.required and finding.found is None:
+            missing.append(finding.name)
+    if missing:
+        raise GokuError(f"missing: {', '.join(missing)}; install again with: pip install goku-cli")
+
+
+def synth(
+    world: Annotated[str, typer.Argument(help="What to make: shapes.")],
+    out: Annotated[Path, typer.Argument(help="The folder to write to.")],
+    videos: Annotated[int, typer.Option(min=0, help="How many videos.")] = 20,
+    images: Annotated[int, typer.Option(min=0, help="How many images.")] = 40,
+    seed: Annotated[int, typer.Option(help="Another seed, another collection.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make a raw collection whose truth is known: moving shapes, with planted faults and sidecar captions.
+
+    Example: goku synth shapes videos/ --videos 20 --images 40 --seed 0
+    """
+    if world != "shapes":
+        raise UsageError(f'unknown world "{world}"; known: shapes')
+    from goku_cli.synth.shapes import make
+
+    with Bar() as bar:
+        bar.start("synth", videos + images)
+        made = make(out, videos=videos, images=images, seed=seed, advance=bar.advance)
+    say(f"synth: {made['written']} files written, {made['skipped']} were there; defects: {made['defects']}")
+    sys.stdout.write((json.dumps({"reference": str(out), **made}) if as_json else str(out)) + "\n")
+
+
+def _verify(manifest: "Manifest") -> None:
+    broken = manifest.verify()
+    for line in broken:
+        sys.stdout.write(line + "\n")
+    if broken:
+        raise GokuError(f"{manifest.path}: {len(broken)} broken invariants")
+    say(f"{manifest.path} is sound")
+
+
+def _overview(manifest: "Manifest", name: str | None, as_json: bool) -> None:
+    from goku_cli.report.funnel import base_selection, funnel
+
+    steps = funnel(manifest, base_selection(manifest, name))
+    counts = {name: manifest.value(f"SELECT count(*) FROM {name}") for name in TABLES}
+    if as_json:
+        told = {"funnel": [vars(step) for step in steps], "tables": counts}
+        sys.stdout.write(json.dumps(told) + "\n")
+        return
+    lines = [[step.label if step.kind == "left" else f"  - {step.label}", step.count, step.unit] for step in steps]
+    table(str(manifest.path), ["", "count", ""], lines, to=stdout)
+    table("tables", ["table", "rows"], [[name, count] for name, count in counts.items() if count], to=stdout)
+
+
+def _clip(manifest: "Manifest", start: str, as_json: bool) -> None:
+    found = manifest.query("SELECT * FROM clip_files WHERE starts_with(id, ?) ORDER BY id LIMIT 2", [start])
+    if len(found) != 1:
+        what = f"no clip {start}" if not found else f"more than one clip begins with {start}"
+        raise UsageError(f"{what} in {manifest.path}; see: goku show {manifest.path} --sql 'SELECT id FROM clips'")
+    about = {"clips": found} | {
+        name: manifest.query(f"SELECT * FROM {name} WHERE clip = ? ORDER BY ALL", [found[0]["id"]])
+        for name in ABOUT_CLIPS
+    }
+    if as_json:
+        sys.stdout.write(json.dumps(about, default=str) + "\n")
+        return
+    table("clip", ["", ""], [[key, value] for key, value in found[0].items()], to=stdout)
+    for name in ABOUT_CLIPS:
+        _rows(name, [{k: v for k, v in row.items() if k not in ("clip", "run")} for row in about[name]], False)
+
+
+def _rows(title: str, rows: list["Row"], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(rows, default=str) + "\n")
+    elif rows:
+        table(title, list(rows[0]), [list(row.values()) for row in rows], to=stdout)
+    else:
+        say(f"no {title or 'rows'}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"show": show, "doctor": doctor, "synth": synth}

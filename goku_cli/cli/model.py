@@ -54,7 +54,7 @@ def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that ships.")],
     manifest: Reference = None,
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
-    ranks: Annotated[int, typer.Option(help="Processes; 0 is one per GPU, or one without a GPU.")] = 0,
+    ranks: Annotated[int, typer.Option(help="Processes; 0 is one per GPU, or without one a core each, up to 4.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train as a recipe says: spawns the deepspeed launcher, also without a GPU.
@@ -66,7 +66,7 @@ def train(
     """
     from goku_cli.manifest.store import Manifest, parse_reference
     from goku_cli.recipe import find
-    from goku_cli.train.launch import gpus, last_figures, launch
+    from goku_cli.train.launch import default_ranks, last_figures, launch
     from goku_cli.train.plan import prepare
     from goku_cli.train.settings import load_recipe
 
@@ -76,7 +76,7 @@ def train(
     started = time.monotonic()
     with Manifest(file) as opened:
         run = prepare(opened, opened.selection(name), settings, path.stem, runs)
-    ranks = ranks or gpus() or 1
+    ranks = ranks or default_ranks()
     say(f"train: {run.folder} on {run.clips} clips, {ranks} rank(s), log in {run.folder}/launch.log")
     with Bar() as bar:
         checkpoint = launch(run, ranks=ranks, bar=bar)
@@ -189,8 +189,7 @@ def evaluate(
         for suite, found in figures.items():
             run.store(opened, name, suite, found, len(rows))
             if found:
-                table(f"{suite}: {name}", ["metric", "tag", "value", "n"],
-                      [[f["metric"], f["tag"], f["value"], f["n"]] for f in found])  # fmt: skip
+                table(f"{suite}: {name}", *run.pivot(found))
             session.counts[suite] = {f"{f['metric']}/{f['tag']}": f["value"] for f in found}
         session.output = f"{opened.path}#{name}"
 

@@ -13,8 +13,6 @@ Output = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="Work on a copy with this name, in the manifest's folder."),
 ]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print a machine-readable summary instead of the reference.")
-]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary instead of the reference.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with code 1 when any item failed.")]
 Workers = Annotated[int, typer.Option("--workers", "-j", help="Worker processes; 0 is one per core.")]

@@ -41,12 +41,8 @@ def summary(manifest: Manifest, name: str) -> list[tuple[str, int]]:
 
 def _bounds(limits: Limits, where: str) -> list[Bound]:
     sides = [("short side", limits.short_side, "least"), ("long side", limits.long_side, "greatest")]
-    found = [
-        Bound(label, f"{pick}(width, height)", span.min, span.max, "px") for label, span, pick in sides
-    ]
-    found += [
-        Bound(metric, _metric(metric), span.min, span.max) for metric, span in limits.ranges(where).items()
-    ]
+    found = [Bound(label, f"{pick}(width, height)", span.min, span.max, "px") for label, span, pick in sides]
+    found += [Bound(metric, _metric(metric), span.min, span.max) for metric, span in limits.ranges(where).items()]
     return found
 
 
@@ -63,7 +59,8 @@ def _drop_duplicates(manifest: Manifest, limits: Duplicates) -> None:
     manifest.execute(
         "CREATE OR REPLACE TEMP TABLE hashed AS SELECT id, kind, ('0x' || key_hash)::UBIGINT AS hash, "
         "row_number() OVER (ORDER BY coalesce(value, 0) DESC, id) AS rank "
-        "FROM decided JOIN clip_files ON id = decided.clip LEFT JOIN scores ON scores.clip = id AND metric = 'aesthetic' WHERE reason IS NULL"
+        "FROM decided JOIN clip_files ON id = decided.clip "
+        "LEFT JOIN scores ON scores.clip = id AND metric = 'aesthetic' WHERE reason IS NULL"
     )
     width = 64 // HASH_PARTS
     part = f"(hash >> (band * {width})::INTEGER) & {2**width - 1}"
@@ -80,15 +77,11 @@ def _drop_duplicates(manifest: Manifest, limits: Duplicates) -> None:
     manifest.execute("UPDATE decided SET reason = twins.reason FROM twins WHERE twins.clip = decided.clip")
 
 
-def _duplicates(
-    manifest: Manifest, pairs: Sequence[tuple[str, str, int]], limits: Duplicates
-) -> dict[str, str]:
+def _duplicates(manifest: Manifest, pairs: Sequence[tuple[str, str, int]], limits: Duplicates) -> dict[str, str]:
     """Go through the pairs, best clips first: a dropped clip drops no other."""
     named = list({clip for pair in pairs for clip in pair[:2]})
     rows = manifest.query("SELECT id, key_colors FROM clips WHERE list_contains(?, id)", [named])
-    colors = {
-        row["id"]: np.frombuffer(row["key_colors"], np.uint8).reshape(GRID, GRID, 3) for row in rows
-    }
+    colors = {row["id"]: np.frombuffer(row["key_colors"], np.uint8).reshape(GRID, GRID, 3) for row in rows}
     dropped: dict[str, str] = {}
     for better, worse, distance in pairs:
         if better in dropped or worse in dropped:

@@ -70,9 +70,7 @@ def measure_clip(job: Job) -> Rows:
 
 def _job(clip: Row, names: dict[str, str], known: set[str]) -> Job:
     missing = [
-        name
-        for tag, name in names.items()
-        if tag not in known and (clip["kind"] == "video" or resolve(name).images)
+        name for tag, name in names.items() if tag not in known and (clip["kind"] == "video" or resolve(name).images)
     ]
     return Job(clip, tuple(missing))
 

@@ -2,6 +2,7 @@
 
 import itertools
 
+import cv2
 import numpy as np
 
 from goku_cli.filter.sampled import SampledClip
@@ -9,8 +10,11 @@ from goku_cli.media.flow import magnitude, optical_flow, translation
 
 QUARTER_SECOND = 2
 """In sampling steps."""
-NOISE = 0.6
-"""Mean absolute difference of luma, of 255, that compression leaves between equal frames."""
+NOISE = 6.0
+"""Difference of blurred luma, of 255, that grain and compression leave between equal frames."""
+BLUR = 2.0
+LIVELIEST = 99.8
+"""Percentile of the picture that decides: a small thing that moves on a still ground is movement."""
 
 
 def dis_flow(clip: SampledClip) -> float:
@@ -37,8 +41,13 @@ def shake(clip: SampledClip) -> float:
 
 def frozen(clip: SampledClip) -> float:
     """Share of neighbouring samples that are the same picture but for noise."""
-    same = [float(np.abs(a.astype(np.int16) - b).mean()) < NOISE for a, b in clip.pairs(1)]
+    same = [_liveliest(a, b) < NOISE for a, b in clip.pairs(1)]
     return float(np.mean(same)) if same else 0.0
+
+
+def _liveliest(before: np.ndarray, after: np.ndarray) -> float:
+    a, b = (cv2.GaussianBlur(grey.astype(np.float32), (0, 0), BLUR) for grey in (before, after))
+    return float(np.percentile(np.abs(a - b), LIVELIEST))
 
 
 def layout_similarity(clip: SampledClip) -> float:

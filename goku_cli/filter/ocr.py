@@ -1,6 +1,7 @@
 """Text in the picture: the only module that imports an OCR engine. Its models come with the wheel."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from rapidocr import RapidOCR
@@ -13,10 +14,10 @@ LONG_SIDE = 320
 LINE = 1.5
 """A line of text is at least so many times longer than it is tall; squarer boxes hold a wheel as often as an O."""
 
+WHOLE = 0.5
+"""No line of text fills half of the frame; a box that does is the edge of a soft picture."""
 LEAST_SCORE = 0.55
 """Faint boxes below it, the engine's own limit is 0.5, span whole frames without text."""
-
-_DETECT = {"use_det": True, "use_cls": False, "use_rec": False, "box_thresh": LEAST_SCORE}
 
 
 def rapidocr_area(clip: SampledClip) -> float:
@@ -40,17 +41,19 @@ def _engine() -> RapidOCR:
 
 def _largest(frame: np.ndarray) -> float:
     # The flags are given at every call because the engine keeps those of the last one.
-    found = _engine()(np.ascontiguousarray(frame[..., ::-1]), **_DETECT)
-    if found.boxes is None or len(found.boxes) == 0:
-        return 0.0
-    lines = [box for box in found.boxes if _elongation(np.asarray(box)) >= LINE]
-    return max((_area(np.asarray(box)) for box in lines), default=0.0) / (frame.shape[0] * frame.shape[1])
+    found: Any = _engine()(
+        np.ascontiguousarray(frame[..., ::-1]), use_det=True, use_cls=False, use_rec=False, box_thresh=LEAST_SCORE
+    )
+    boxes = () if found.boxes is None else [np.asarray(box) for box in found.boxes]
+    size = frame.shape[0] * frame.shape[1]
+    shares = [_area(box) / size for box in boxes if _elongation(box) >= LINE]
+    return max((share for share in shares if share < WHOLE), default=0.0)
 
 
 def _elongation(box: np.ndarray) -> float:
     """Long side over short side of a box with corners (4, 2) in order."""
-    sides = np.linalg.norm(box[1] - box[0]), np.linalg.norm(box[2] - box[1])
-    return float(max(sides) / max(min(sides), 1.0))
+    sides = sorted(float(np.linalg.norm(box[i + 1] - box[i])) for i in (0, 1))
+    return sides[1] / max(sides[0], 1.0)
 
 
 def _area(box: np.ndarray) -> float:

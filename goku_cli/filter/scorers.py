@@ -28,7 +28,7 @@ SCORERS = {
     "rapidocr": Scorer("ocr_area", "goku_cli.filter.ocr:rapidocr_area", images=True),
     "dis": Scorer("motion", "goku_cli.filter.motion:dis_flow"),
     "black": Scorer("black", "goku_cli.filter.picture:black", images=True),
-    "frozen": Scorer("frozen", "goku_cli.filter.motion:frozen"),
+    "frozen": Scorer("frozen", "goku_cli.filter.motion:frozen", version=2),
     "letterbox": Scorer("letterbox", "goku_cli.filter.picture:letterbox", images=True),
     "shake": Scorer("shake", "goku_cli.filter.motion:shake"),
 }

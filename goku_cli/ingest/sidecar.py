@@ -29,6 +29,7 @@ def read_sidecar(path: Path) -> list[tuple[int | None, int | None, str]]:
     if path.stat().st_size > MAX_BYTES:
         raise GokuError(f"sidecar {path.name} is larger than {MAX_BYTES} bytes")
     text = path.read_text(encoding="utf-8", errors="replace")
+    found: list[tuple[int | None, int | None, str]]
     if path.suffix.lower() == ".txt":
         found = [(None, None, text)]
     else:

@@ -13,12 +13,8 @@ def prune(manifest: Manifest) -> None:
         for table in OF_SOURCES:
             manifest.execute(f"DELETE FROM {table} WHERE source NOT IN (SELECT id FROM sources)")
         speaking = " UNION ".join(f"SELECT clip FROM {table}" for table in OF_CLIPS)
-        manifest.execute(
-            f"CREATE OR REPLACE TEMP TABLE vanished AS ({speaking}) EXCEPT SELECT id FROM clips"
-        )
+        manifest.execute(f"CREATE OR REPLACE TEMP TABLE vanished AS ({speaking}) EXCEPT SELECT id FROM clips")
         for table in OF_CLIPS:
             manifest.execute(f"DELETE FROM {table} WHERE clip IN (FROM vanished)")
         manifest.execute("DELETE FROM receipts WHERE item IN (FROM vanished)")
-        manifest.execute(
-            "DELETE FROM receipts WHERE stage = 'split' AND item NOT IN (SELECT id FROM sources)"
-        )
+        manifest.execute("DELETE FROM receipts WHERE stage = 'split' AND item NOT IN (SELECT id FROM sources)")

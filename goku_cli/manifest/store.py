@@ -71,9 +71,7 @@ class Manifest:
             self.connection.close()
 
     def _migrate(self, read_only: bool) -> None:
-        tables = {
-            name for (name,) in self.connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-        }
+        tables = {name for (name,) in self.connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
         if tables and "schema_version" not in tables:
             raise UsageError(f"{self.path} is a DuckDB file but not a goku manifest; choose another path")
         current = 0
@@ -87,14 +85,10 @@ class Manifest:
             )
         pending = [step for step in steps if step[0] > current]
         if pending and read_only:
-            raise UsageError(
-                f"{self.path} has schema {current}; any writing command, e.g. goku split, migrates it"
-            )
+            raise UsageError(f"{self.path} has schema {current}; any writing command, e.g. goku split, migrates it")
         for number, script in pending:
             with self.transaction():
-                self.connection.execute(
-                    "CREATE TABLE IF NOT EXISTS schema_version (number INTEGER, applied TIMESTAMP)"
-                )
+                self.connection.execute("CREATE TABLE IF NOT EXISTS schema_version (number INTEGER, applied TIMESTAMP)")
                 self.connection.execute(script)
                 self.connection.execute("INSERT INTO schema_version VALUES (?, now()::TIMESTAMP)", [number])
         if pending:
@@ -118,6 +112,17 @@ class Manifest:
         cursor = self.connection.execute(sql, _bound(parameters))
         names = [column[0] for column in cursor.description or []]
         return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+    def ask(self, sql: str) -> list[Row]:
+        """Return the rows of a query that a user typed.
+
+        Raises:
+            UsageError: it does not run; with what DuckDB says of it.
+        """
+        try:
+            return self.query(sql)
+        except duckdb.Error as error:
+            raise UsageError(f"that query does not run: {str(error).splitlines()[0]}") from error
 
     def value(self, sql: str, parameters: Parameters = ()) -> Any:
         """Return the single value of a query, or None when it has no row."""
@@ -175,21 +180,12 @@ class Manifest:
         Raises:
             UsageError: there is none, or none of that name.
         """
-        names = [
-            row["name"]
-            for row in self.query("SELECT name FROM selections GROUP BY name ORDER BY max(run) DESC")
-        ]
+        names = [row["name"] for row in self.query("SELECT name FROM selections GROUP BY name ORDER BY max(run) DESC")]
         if name is None and names:
-            return names[0]
-        if name not in names:
-            known = (
-                f"has: {', '.join(names)}"
-                if names
-                else "has none yet; make one with: goku filter --tier 480p"
-            )
-            raise UsageError(
-                f"{self.path} {known}" if name is None else f'no selection "{name}"; {self.path} {known}'
-            )
+            return str(names[0])
+        if name is None or name not in names:
+            known = f"has: {', '.join(names)}" if names else "has none yet; make one with: goku filter --tier 480p"
+            raise UsageError(f"{self.path} {known}" if name is None else f'no selection "{name}"; {self.path} {known}')
         return name
 
     def verify(self) -> list[str]:
@@ -234,25 +230,17 @@ def translated(path: Path) -> Iterator[None]:
     except duckdb.Error as error:
         text = str(error)
         if holder := re.search(r"PID (\d+)", text):
-            raise GokuError(
-                f"{path} is held by process {holder[1]}; wait for it, or stop it, and run again"
-            ) from error
+            raise GokuError(f"{path} is held by process {holder[1]}; wait for it, or stop it, and run again") from error
         if isinstance(error, duckdb.OutOfMemoryException):
             raise GokuError(f"DuckDB ran out of memory on {path}: {text.splitlines()[0]}") from error
         if re.search(r"No space left|disk full|failed to write", text, re.IGNORECASE):
-            raise GokuError(
-                f"the disk of {path} is full; free space and run the same command again"
-            ) from error
+            raise GokuError(f"the disk of {path} is full; free space and run the same command again") from error
         if isinstance(error, duckdb.IOException) and re.search(r"not a valid DuckDB|version number", text):
-            raise UsageError(
-                f"{path} is not a manifest that this DuckDB can read: {text.splitlines()[0]}"
-            ) from error
+            raise UsageError(f"{path} is not a manifest that this DuckDB can read: {text.splitlines()[0]}") from error
         raise
     except OSError as error:
         if error.errno == 28:
-            raise GokuError(
-                f"the disk of {path} is full; free space and run the same command again"
-            ) from error
+            raise GokuError(f"the disk of {path} is full; free space and run the same command again") from error
         raise
 
 

@@ -53,9 +53,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], *, fps: float, crf: in
 
     rate = Fraction(fps).limit_denominator(1001)
     with publish(path, verify) as temporary:
-        source = ffmpeg.input(
-            "pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=f"{rate}"
-        )
+        source = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=f"{rate}")
         encode = source.output(
             f"file:{temporary}", vcodec="libx264", preset="veryfast", crf=crf, pix_fmt="yuv420p",
             movflags="+faststart", colorspace="bt709", threads=1, loglevel="error",
@@ -75,9 +73,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], *, fps: float, crf: in
             process.wait()
             raise
         if process.returncode:
-            raise GokuError(
-                f"ffmpeg could not write {path}: {message.decode(errors='replace').strip()[-300:]}"
-            )
+            raise GokuError(f"ffmpeg could not write {path}: {message.decode(errors='replace').strip()[-300:]}")
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-CHANGE = 2.0
+CHANGE = 3.0
 """Least change of blurred luma, of 255, that is not taken for noise."""
 BLUR = 3.0
 REACH = 8
@@ -16,8 +16,9 @@ def optical_flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     Where nothing changes but noise the flow is 0: on flat ground the method follows the grain, and a picture
     that stands still would seem to move.
     """
-    engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    return engine.calc(before, after, None) * _changing(before, after)[..., None]
+    engine = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = np.zeros((*before.shape, 2), np.float32)
+    return engine.calc(before, after, flow) * _changing(before, after)[..., None]
 
 
 def magnitude(flow: np.ndarray) -> float:

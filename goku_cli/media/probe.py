@@ -70,9 +70,7 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
     except (av.FFmpegError, ValueError) as error:
         raise GokuError(f"unreadable: {_reason(error)}") from error
     with container:
-        streams = [
-            s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic
-        ]
+        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams:
             raise GokuError("no video stream")
         stream = streams[0]
@@ -99,9 +97,7 @@ def open_image(path: Path) -> np.ndarray:
             upright = ImageOps.exif_transpose(image)
             if upright.has_transparency_data:
                 upright = upright.convert("RGBA")
-                upright = Image.alpha_composite(
-                    Image.new("RGBA", upright.size, (128, 128, 128, 255)), upright
-                )
+                upright = Image.alpha_composite(Image.new("RGBA", upright.size, (128, 128, 128, 255)), upright)
             return np.asarray(upright.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise GokuError(f"unreadable: {_reason(error)}") from error
@@ -126,6 +122,7 @@ def probe_image(path: Path) -> Probe:
 def probe_video(path: Path) -> Probe:
     """Measure a video by its packets (frame count, real duration, variable rate) and its first frame."""
     with open_video(path) as (container, stream):
+        _check_whole(path, stream)
         times, size, time_base = [], 0, stream.time_base or Fraction(1, 1_000_000)
         for packet in container.demux(stream):
             if packet.size:
@@ -159,5 +156,13 @@ def probe_video(path: Path) -> Probe:
     )  # fmt: skip
 
 
+def _check_whole(path: Path, stream: av.VideoStream) -> None:
+    """Refuse a file whose index points behind its end: decoders stop there without a word."""
+    end, size = max((entry.pos + entry.size for entry in stream.index_entries), default=0), path.stat().st_size
+    if end > size:
+        raise GokuError(f"truncated: {size} of at least {end} bytes are there; fetch it again")
+
+
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    told = getattr(error, "strerror", None) or str(error)
+    return told.splitlines()[0][:200] if told else type(error).__name__

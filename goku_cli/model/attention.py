@@ -40,7 +40,8 @@ def packed_attention(q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, q_lengths: Len
         return flash_attn_varlen_func(q_NHD, k_MHD, v_MHD, cu_q, cu_k, max(q_lengths), max(k_lengths))
     from torch.nn.attention.varlen import varlen_attn
 
-    return varlen_attn(q_NHD, k_MHD, v_MHD, cu_q, cu_k, max(q_lengths), max(k_lengths))
+    output: Tensor = varlen_attn(q_NHD, k_MHD, v_MHD, cu_q, cu_k, max(q_lengths), max(k_lengths))  # type: ignore[assignment]
+    return output
 
 
 def _sdpa(q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, q_lengths: Lengths, k_lengths: Lengths) -> Tensor:

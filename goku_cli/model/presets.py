@@ -43,7 +43,7 @@ class Size:
 
 SIZES = {
     "nano": Size(layers=2, dim=48, ffn_dim=192, heads=2, rope_split=(8, 8, 8)),
-    "tiny": Size(layers=6, dim=192, ffn_dim=768, heads=4, rope_split=(16, 16, 16)),
+    "tiny": Size(layers=6, dim=144, ffn_dim=576, heads=3, rope_split=(16, 16, 16)),
     "1b": Size(layers=28, dim=1152, ffn_dim=4608, heads=16, rope_split=(24, 24, 24)),
     "2b": Size(layers=28, dim=1792, ffn_dim=7168, heads=28, rope_split=(16, 24, 24)),
     "8b": Size(layers=40, dim=3072, ffn_dim=12288, heads=48, rope_split=(16, 24, 24)),

@@ -8,6 +8,7 @@ give equal states on every machine, and the transformer's cross-attention learns
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from goku_cli.errors import UsageError
 
 MAX_TOKENS = 256
-TINY = {"d_model": 96, "d_kv": 24, "d_ff": 192, "num_heads": 4, "num_layers": 2}
+TINY: dict[str, Any] = {"d_model": 96, "d_kv": 24, "d_ff": 192, "num_heads": 4, "num_layers": 2}
 TINY_SEED = 20250210
 POSITION_SHARPNESS = 4.0
 
@@ -64,7 +65,8 @@ def _tiny() -> TextEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(TINY_SEED)
         model = T5EncoderModel(config)
-        bias = model.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight
+        first: Any = model.encoder.block[0]
+        bias = first.layer[0].SelfAttention.relative_attention_bias.weight
         torch.nn.init.normal_(bias, std=POSITION_SHARPNESS)
     return TextEncoder(model, ByT5Tokenizer(extra_ids=0), "tiny")
 

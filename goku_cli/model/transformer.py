@@ -107,9 +107,10 @@ class Goku(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for layer in (self.final_modulation, self.patch_out, *(b.modulation for b in self.blocks)):
-            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        gates = [module.modulation for module in self.modules() if isinstance(module, Block)]
+        for layer in (self.final_modulation, self.patch_out, *gates):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, pack: Pack, t_B: Tensor) -> Tensor:
         """Return the velocity (N, 4C) of a pack whose samples stand at times t (B,) in [0, 1]."""

@@ -6,7 +6,7 @@ configuration and the scale that gives latents unit variance over the training c
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -24,7 +24,7 @@ def build_wan(config: dict[str, Any]) -> torch.nn.Module:
     """Return an AutoencoderKLWan with random weights."""
     from diffusers import AutoencoderKLWan
 
-    return AutoencoderKLWan(**config)
+    return cast(torch.nn.Module, AutoencoderKLWan(**config))
 
 
 class WanCodec:

@@ -23,7 +23,9 @@ def read_prompts(path: Path) -> list[dict[str, object]]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read prompts from {path}: {error}") from error
-    rows = [json.loads(line) if line.startswith("{") else {"prompt": line} for line in lines if line]
+    rows: list[dict[str, object]] = [
+        json.loads(line) if line.startswith("{") else {"prompt": line} for line in lines if line
+    ]
     if not rows:
         raise UsageError(f"{path} holds no prompts; write one a line")
     return rows
@@ -38,7 +40,7 @@ def requests(
     count: int,
 ) -> list[Request]:
     """Return `count` requests a prompt, seeds counted from `seed`; `frames` overrules what a row says."""
-    found = []
+    found: list[Request] = []
     for row in rows:
         prompt = str(row["prompt"])[:MAX_PROMPT]
         for _ in range(count):

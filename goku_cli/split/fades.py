@@ -15,9 +15,7 @@ RAMP_STEP = 0.5
 LONGEST_RAMP_US = 2_000_000
 
 
-def fade_gaps(
-    times_us: np.ndarray, luma: np.ndarray, contrast: np.ndarray, longest_us: float
-) -> list[tuple[int, int]]:
+def fade_gaps(times_us: np.ndarray, luma: np.ndarray, contrast: np.ndarray, longest_us: float) -> list[tuple[int, int]]:
     """Return [first, end) frame numbers to leave out: flat runs shorter than `longest_us`, and all ramps.
 
     A longer flat run is not a fade but a black shot, which is for the filter to judge; only its ramps go.

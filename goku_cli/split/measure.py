@@ -56,7 +56,8 @@ def measure(
     frames: Iterable[tuple[int, np.ndarray]], cuts: ShotCuts, feature: Callable[[np.ndarray], np.ndarray]
 ) -> Measured:
     """Look at every frame once: feed the detector, note brightness, and sample twice a second."""
-    times, luma, contrast, small, samples = [], [], [], [], []
+    times, luma, contrast, small = [], [], [], []
+    samples: list[Sample] = []
     for number, (time_us, frame) in enumerate(frames):
         cuts.feed(number, frame)
         mean, deviation = cv2.meanStdDev(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))

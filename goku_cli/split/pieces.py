@@ -35,9 +35,7 @@ def pieces(found: Measured, settings: SplitSettings) -> list[Piece]:
         if first not in faded and first < end
     ]
     divided = [part for piece in whole for part in _divide(piece, ends_us, settings.max_seconds)]
-    return [
-        part for part in divided if ends_us[part.end] - ends_us[part.first] >= settings.min_seconds * 1e6 - 1
-    ]
+    return [part for part in divided if ends_us[part.end] - ends_us[part.first] >= settings.min_seconds * 1e6 - 1]
 
 
 def times(found: Measured, piece: Piece) -> tuple[int, int]:
@@ -80,10 +78,7 @@ def _divide(piece: Piece, ends_us: list[int], max_seconds: float) -> list[Piece]
     if any(ends_us[b] - ends_us[a] > max_seconds * 1e6 for a, b in itertools.pairwise(marks)):
         count += 1
         marks = [piece.first + frames * part // count for part in range(count + 1)]
-    return [
-        Piece(a, b, piece.opened_by if a == piece.first else "length")
-        for a, b in itertools.pairwise(marks)
-    ]
+    return [Piece(a, b, piece.opened_by if a == piece.first else "length") for a, b in itertools.pairwise(marks)]
 
 
 def _end_us(found: Measured) -> int:

@@ -56,9 +56,7 @@ def split(
     return outcome
 
 
-def write_clips(
-    manifest: Manifest, folder: Path, *, workers: int = 0, progress: Progress | None = None
-) -> Outcome:
+def write_clips(manifest: Manifest, folder: Path, *, workers: int = 0, progress: Progress | None = None) -> Outcome:
     """Cut every video clip to `folder`/ID.mp4 (H.264) and note it in the clip's row."""
     folder = folder.absolute()
     rows = manifest.query(
@@ -67,12 +65,8 @@ def write_clips(
     items = [Item(row["id"], (row, folder / f"{row['id']}.mp4")) for row in rows]
     uncut = [item.id for item in items if item.payload[0]["path"] != str(item.payload[1])]
     with manifest.transaction():
-        manifest.execute(
-            "DELETE FROM receipts WHERE stage = 'write-clips' AND list_contains(?, item)", [uncut]
-        )
-    return run_stage(
-        manifest, "write-clips", str(folder), items, cut_clip, workers=workers, progress=progress
-    )
+        manifest.execute("DELETE FROM receipts WHERE stage = 'write-clips' AND list_contains(?, item)", [uncut])
+    return run_stage(manifest, "write-clips", str(folder), items, cut_clip, workers=workers, progress=progress)
 
 
 def split_source(job: Job) -> Rows:
@@ -118,9 +112,7 @@ def _sources(manifest: Manifest) -> list[Row]:
         "AS files ON files.source = id WHERE rejected IS NULL ORDER BY path"
     )
     if not rows:
-        raise GokuError(
-            f"{manifest.path}: the rules rejected every source; see goku show, or goku ingest --rules none"
-        )
+        raise GokuError(f"{manifest.path}: the rules rejected every source; see goku show, or goku ingest --rules none")
     return rows
 
 

@@ -23,19 +23,20 @@ HELD_OUT_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 class FlowTask:
     """What the loop asks of a kind of training: a model, a batch, a loss, an evaluation, an export."""
 
-    def __init__(self, recipe: Recipe, config: ModelConfig, latents: Latents, rank: int) -> None:
+    def __init__(self, recipe: Recipe, config: ModelConfig, latents: Latents, rank: int, world: int) -> None:
         self.recipe = recipe
         self.latents = latents
         self.rank = rank
+        self.tokens = recipe.train.tokens_per_step // world
         self.config = config
         torch.manual_seed(recipe.train.seed)
         self.model: nn.Module = Goku(config)
 
     def batch(self, step: int) -> tuple[Pack, Tensor, Tensor]:
         """Return a step's pack of x_t, its times (B,) and its target velocities (N, 4C)."""
-        settings, seed = self.recipe.train, self.recipe.train.seed
+        seed = self.recipe.train.seed
         rng = stream(seed, step, self.rank)
-        examples = self.latents.draw(rng, settings.tokens_per_step, self.recipe.flow.text_dropout)
+        examples = self.latents.draw(rng, self.tokens, self.recipe.flow.text_dropout)
         normal = torch.from_numpy(rng.standard_normal(len(examples), dtype="float32"))
         t_B = flow.logit_normal_time(normal, self.recipe.flow.shift)
         x_0 = [noise(z.shape, seed, step, self.rank, i + 1) for i, (z, _) in enumerate(examples)]

@@ -61,9 +61,10 @@ def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs:
     Raises:
         UsageError: the selection has no clips, no latents or no encoded captions.
     """
+    plan: dict[str, Any] = {}
     data = {"manifest": str(manifest.path.absolute()), "selection": selection}
     if recipe.kind == "vae":
-        query, values, plan = CLIPS, {"selection": selection}, {}
+        query, values = CLIPS, {"selection": selection}
     else:
         query, values, plan = _latents(manifest, selection)
         data |= plan.pop("data")

@@ -15,7 +15,7 @@ class Optimization:
 
     steps: int
     tokens_per_step: int
-    """Vision tokens per rank and step (of clips, for a VAE: latent positions)."""
+    """Vision tokens of a step, over all ranks (for a VAE: latent positions)."""
     lr: float
     warmup: int = 100
     decay: float = 0.3

@@ -37,9 +37,10 @@ class AutoEncode(nn.Module):
 class VaeTask:
     """Reconstruction (L1) and KL on images and videos jointly."""
 
-    def __init__(self, recipe: Recipe, clips: pd.DataFrame, rank: int) -> None:
+    def __init__(self, recipe: Recipe, clips: pd.DataFrame, rank: int, world: int) -> None:
         self.recipe = recipe
         self.rank = rank
+        self.tokens = recipe.train.tokens_per_step // world
         torch.manual_seed(recipe.train.seed)
         self.wan = TINY | {"base_dim": recipe.vae.base_dim, "z_dim": recipe.vae.latent_channels}
         for name, value in (("latents_mean", 0.0), ("latents_std", 1.0)):
@@ -47,7 +48,8 @@ class VaeTask:
         self.model: nn.Module = AutoEncode(build_wan(self.wan))
         held = clips["clip"].map(lambda clip: int(clip[:8], 16) % HELD_OUT_SHARE == 0)
         self.held_out = self._load(clips[held if held.any() else ~held].head(HELD_OUT_CLIPS))
-        self.images, self.videos = [], []
+        self.images: list[Tensor] = []
+        self.videos: list[Tensor] = []
         for video in self._load(clips[~held if not held.all() else held].head(MAX_CLIPS)):
             (self.videos if video.shape[1] > 1 else self.images).append(video)
 
@@ -71,7 +73,7 @@ class VaeTask:
         alike = [video for video in pool if video.shape == first.shape]
         _, frames, height, width = first.shape
         latent = (1 + (frames - 1) // 4, height // 8, width // 8)
-        count = max(1, self.recipe.train.tokens_per_step // (latent[0] * latent[1] * latent[2]))
+        count = max(1, self.tokens // (latent[0] * latent[1] * latent[2]))
         video = torch.stack([alike[int(i)] for i in rng.integers(len(alike), size=count)])
         shape = (count, self.recipe.vae.latent_channels, *latent)
         return video, torch.from_numpy(rng.standard_normal(shape, dtype="float32"))

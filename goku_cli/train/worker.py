@@ -39,16 +39,16 @@ class Task(Protocol):
     def export(self, folder: Path, weights: dict[str, Tensor], ema: dict[str, Tensor]) -> dict[str, Any]: ...
 
 
-def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, rank: int) -> Task:
+def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, rank: int, world: int) -> Task:
     """Build the task that a run's plan names."""
     if recipe.kind == "vae":
         import pandas as pd
 
-        return VaeTask(recipe, pd.read_parquet(run / "data.parquet"), rank)
+        return VaeTask(recipe, pd.read_parquet(run / "data.parquet"), rank, world)
     root = Path(plan["root"])
     latents = Latents(Index.read(run / "data.parquet"), root, tuple(plan["null_text"]), recipe.flow.image_share)
     config = model_config(recipe.size, latent_channels=plan["latent_channels"], text_dim=plan["text_dim"])
-    return FlowTask(recipe, config, latents, rank)
+    return FlowTask(recipe, config, latents, rank, world)
 
 
 def engine_config(settings: Optimization) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Worker:
         self.recipe = build(Recipe, self.plan["recipe"], where=str(run / "recipe.json"))
         self.settings = self.recipe.train
         self.rank, self.world = deepspeed.comm.get_rank(), deepspeed.comm.get_world_size()
-        self.task = make_task(run, self.plan, self.recipe, self.rank)
+        self.task = make_task(run, self.plan, self.recipe, self.rank, self.world)
         decay = [p for p in self.task.model.parameters() if p.ndim > 1]
         plain = [p for p in self.task.model.parameters() if p.ndim <= 1]
         groups = [
@@ -115,8 +115,8 @@ class Worker:
                 rate = (self.step - since) / (time.monotonic() - started)
                 started, since = time.monotonic(), self.step
                 figures = {"loss": self.mean(loss), "norm": norm, "lr": learning_rate(self.settings, self.step)}
-                tokens = rate * self.world * self.settings.tokens_per_step
-                self.log(figures | {"steps_per_second": rate, "tokens_per_second": tokens})
+                figures |= {"steps_per_second": rate, "tokens_per_second": rate * self.settings.tokens_per_step}
+                self.log(figures)
             last = self.step == self.settings.steps
             if last or self.step % self.settings.eval_every == 0:
                 self.evaluate()

@@ -1,0 +1,99 @@
+"""Where the bars and lines of a chart lie, in the units of its drawing: the page only draws them."""
+
+import math
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 300.0, 110.0
+BINS = 24
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a histogram, from the top left."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A vertical line at a threshold."""
+
+    x: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A histogram of one metric."""
+
+    metric: str
+    count: int
+    low: float
+    high: float
+    bars: list[Bar]
+    marks: list[Mark]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve, as the points of a polyline."""
+
+    label: str
+    points: str
+    last: float
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Curves that share axes."""
+
+    title: str
+    low: float
+    high: float
+    steps: int
+    lines: list[Line]
+
+
+def histogram(metric: str, values: list[float], limits: dict[str, float]) -> Histogram:
+    """Lay out a histogram of finite values; `limits` are the thresholds to mark, by label."""
+    low, high = min([*values, *limits.values()]), max([*values, *limits.values()])
+    span = (high - low) or 1.0
+    counts = [0] * BINS
+    for value in values:
+        counts[min(BINS - 1, int((value - low) / span * BINS))] += 1
+    step, most = WIDTH / BINS, max(counts)
+    bars = [
+        Bar(i * step, HEIGHT - HEIGHT * count / most, step - 1, HEIGHT * count / most, count)
+        for i, count in enumerate(counts)
+        if count
+    ]
+    marks = [Mark((limit - low) / span * WIDTH, f"{label} {limit:g}") for label, limit in limits.items()]
+    return Histogram(metric, len(values), low, high, bars, marks)
+
+
+def plot(title: str, curves: dict[str, list[tuple[int, float]]]) -> Plot | None:
+    """Lay out curves of (step, value); None when there is nothing finite to draw."""
+    finite = {
+        label: [(step, value) for step, value in points if math.isfinite(value)] for label, points in curves.items()
+    }
+    drawn = {label: points for label, points in finite.items() if points}
+    if not drawn:
+        return None
+    values = sorted(value for points in drawn.values() for _, value in points)
+    # A first step that is far out must not flatten the rest: the axis ends at the 99th percentile.
+    low, high = values[0], values[min(len(values) - 1, int(0.99 * len(values)))]
+    steps = max(step for points in drawn.values() for step, _ in points)
+    lines = [Line(label, _polyline(points, steps, low, high), points[-1][1]) for label, points in drawn.items()]
+    return Plot(title, low, high, steps, lines)
+
+
+def _polyline(points: list[tuple[int, float]], steps: int, low: float, high: float) -> str:
+    every = max(1, len(points) // 400)
+    return " ".join(
+        f"{WIDTH * step / max(steps, 1):.1f},{HEIGHT * (1 - (min(value, high) - low) / ((high - low) or 1)):.1f}"
+        for step, value in [*points[::every], points[-1]]
+    )

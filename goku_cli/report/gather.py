@@ -1,0 +1,171 @@
+"""What the report shows, read from the manifest and from the run folders that it names."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goku_cli.errors import UsageError
+from goku_cli.manifest.store import Manifest, Row
+from goku_cli.recipe import find, read_toml
+from goku_cli.report.charts import Histogram, Plot, histogram, plot
+from goku_cli.report.funnel import BALANCED, Step, base_selection, funnel
+from goku_cli.report.pictures import filmstrip, jpeg_uri
+
+SHEET = 24
+SAMPLES = 24
+MOST_VALUES = 100_000
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """One class before and after balancing, as shares of the whole."""
+
+    primary: str
+    subcategory: str
+    clips: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything on the page; an empty list means that the section is left out."""
+
+    path: Path
+    selection: str | None
+    steps: list[Step]
+    histograms: list[Histogram]
+    classes: list[ClassShare]
+    kept: list[Row]
+    dropped: list[Row]
+    conflicts: list[Row]
+    failures: list[Row]
+    samples: list[Row]
+    results: list[Row]
+    curves: list[Plot]
+    runs: list[Row]
+
+
+def gather(manifest: Manifest, name: str | None) -> Report:
+    """Read the report of a selection (the newest when none is named)."""
+    selection = base_selection(manifest, name)
+    return Report(
+        path=manifest.path,
+        selection=selection,
+        steps=funnel(manifest, selection),
+        histograms=_histograms(manifest, selection),
+        classes=_classes(manifest, selection),
+        kept=_sheet(manifest, selection, "IS NULL"),
+        dropped=_sheet(manifest, selection, "IS NOT NULL"),
+        conflicts=_conflicts(manifest),
+        failures=manifest.query("SELECT stage, item, reason FROM failures ORDER BY failed DESC LIMIT 50"),
+        samples=_samples(manifest),
+        results=manifest.query(
+            "SELECT name, suite, metric, tag, value, n, expected FROM results ORDER BY name, suite, metric, tag"
+        ),
+        curves=_curves(manifest),
+        runs=manifest.query("SELECT id, command, started, status, seconds, counts FROM runs ORDER BY id DESC LIMIT 30"),
+    )
+
+
+def _histograms(manifest: Manifest, selection: str | None) -> list[Histogram]:
+    limits = _limits(manifest, selection)
+    found = []
+    for row in manifest.query("SELECT DISTINCT metric FROM scores ORDER BY metric"):
+        values = [
+            r["value"]
+            for r in manifest.query(
+                f"SELECT value FROM scores WHERE metric = ? AND isfinite(value) USING SAMPLE {MOST_VALUES}",
+                [row["metric"]],
+            )
+        ]
+        if values:
+            found.append(histogram(row["metric"], values, limits.get(row["metric"], {})))
+    return found
+
+
+def _limits(manifest: Manifest, selection: str | None) -> dict[str, dict[str, float]]:
+    """Return {metric: {"min": ..., "max": ...}} for videos from the tier recipe that made the selection."""
+    rows = manifest.query(
+        "SELECT arguments ->> 'tier' AS tier FROM runs WHERE command = 'filter' AND status = 'ok' ORDER BY id DESC"
+    )
+    tier = next((row["tier"] for row in rows if Path(row["tier"]).stem == selection), None)
+    try:
+        recipe = read_toml(find("tiers", tier)) if tier else {}
+    except UsageError:  # the recipe was moved since; the figures are still worth showing
+        return {}
+    return {
+        metric: {end: float(limits[end]) for end in ("min", "max") if end in limits}
+        for metric, limits in recipe.get("video", {}).get("scores", {}).items()
+    }
+
+
+def _classes(manifest: Manifest, selection: str | None) -> list[ClassShare]:
+    if selection is None:
+        return []
+    rows = manifest.query(
+        'SELECT "primary", subcategory, count(*) AS clips, sum(weight) AS drawn FROM tags '
+        'JOIN selections USING (clip) WHERE name = ? AND reason IS NULL GROUP BY ALL ORDER BY "primary", clips DESC, 2',
+        [selection + BALANCED],
+    )
+    clips, drawn = sum(row["clips"] for row in rows), sum(row["drawn"] for row in rows)
+    return [
+        ClassShare(r["primary"], r["subcategory"], r["clips"], r["clips"] / clips, r["drawn"] / (drawn or 1))
+        for r in rows
+    ]
+
+
+def _sheet(manifest: Manifest, selection: str | None, reason: str) -> list[Row]:
+    """Return some clips with picture and caption, spread over the reasons; by id, so that it stays the same."""
+    rows = manifest.query(
+        "SELECT clips.id, thumbnail, reason, text AS caption FROM selections JOIN clips ON clips.id = selections.clip "
+        "LEFT JOIN captions ON captions.clip = clips.id AND kind = 'merged' "
+        f"WHERE name = ? AND reason {reason} "
+        "ORDER BY row_number() OVER (PARTITION BY split_part(reason, ' ', 1) ORDER BY clips.id), clips.id "
+        f"LIMIT {SHEET}",
+        [selection],
+    )
+    return [row | {"picture": jpeg_uri(row.pop("thumbnail"))} for row in rows]
+
+
+def _conflicts(manifest: Manifest) -> list[Row]:
+    rows = manifest.query(
+        "SELECT id, thumbnail, text AS caption, conflict AS reason FROM captions JOIN clips ON id = clip "
+        f"WHERE conflict IS NOT NULL ORDER BY id LIMIT {SHEET}"
+    )
+    return [row | {"picture": jpeg_uri(row.pop("thumbnail"))} for row in rows]
+
+
+def _samples(manifest: Manifest) -> list[Row]:
+    rows = manifest.query(
+        f"SELECT id, name, prompt, path, seed FROM samples ORDER BY run DESC, prompt, seed, id LIMIT {SAMPLES}"
+    )
+    strips = [row | {"picture": filmstrip(manifest.path.parent / row["path"])} for row in rows]
+    return [row for row in strips if row["picture"]]
+
+
+def _curves(manifest: Manifest) -> list[Plot]:
+    rows = manifest.query("SELECT id, output FROM runs WHERE command = 'train' AND output IS NOT NULL ORDER BY id")
+    folders = {row["output"]: row["id"] for row in rows}
+    drawn = []
+    for output in folders:
+        log = _metrics(manifest, output)
+        lines = {
+            key: [(entry["step"], float(entry[key])) for entry in log if key in entry]
+            for key in ("loss", "held_out_loss")
+        }
+        if (curve := plot(f"{Path(output).parent.name}/{Path(output).name}", lines)) is not None:
+            drawn.append(curve)
+    return drawn
+
+
+def _metrics(manifest: Manifest, output: str) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics.jsonl: `output` is its folder, or a checkpoint inside it."""
+    for base in (Path(output), manifest.path.parent / output):
+        for folder in (base, base.parent):
+            file = folder / "metrics.jsonl"
+            if file.is_file():
+                lines = file.read_text(encoding="utf-8").splitlines()
+                return [json.loads(line) for line in lines if line.endswith("}")]
+    return []

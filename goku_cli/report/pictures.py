@@ -1,0 +1,33 @@
+"""Pictures as data URIs: the page carries everything it shows."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from goku_cli.errors import GokuError
+from goku_cli.media.frames import read_frames
+
+STRIP = 5
+STRIP_SIDE = 96
+
+
+def jpeg_uri(data: bytes) -> str:
+    """Return JPEG bytes as a data URI."""
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+def filmstrip(path: Path) -> str | None:
+    """Return up to five frames of a video, or an image, side by side; None when it cannot be read."""
+    try:
+        frames = [frame for _, frame in read_frames(path, short_side=STRIP_SIDE)]
+    except (GokuError, OSError):
+        return None
+    if not frames:
+        return None
+    chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, STRIP).round().astype(int))]
+    file = io.BytesIO()
+    Image.fromarray(np.concatenate(chosen, axis=1)).save(file, format="JPEG", quality=88)
+    return jpeg_uri(file.getvalue())
