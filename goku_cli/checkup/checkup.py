@@ -15,11 +15,7 @@ from goku_cli.media.ffmpeg import executable
 
 HUB = "https://huggingface.co"
 HUB_SECONDS = 2.0
-WEIGHTS = {
-    "facebook/dinov2-base": "second cut on DINOv2 features; the layout feature is used",
-    "google/flan-t5-xl": "the paper's text encoder; the tiny one is used",
-    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": "the paper's kind of VAE; the linear one is used",
-}
+WEIGHTS = {"google/flan-t5-xl": "encode-latents --text t5:google/flan-t5-xl, the paper's text encoder"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ def check() -> Iterator[Finding]:
     compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
     yield Finding("C++ compiler", compiler, "kernels that DeepSpeed compiles on first use")
     easyocr = Path.home() / ".EasyOCR" / "model" / "craft_mlt_25k.pth"
-    yield Finding("easyocr weights", _place(easyocr), "the easyocr scorer")
+    yield Finding("easyocr weights", _place(easyocr), "easyocr; rapidocr, whose wheel carries its models, finds text")
     for repository, without in WEIGHTS.items():
         yield Finding(repository, _place(_hub_cache() / f"models--{repository.replace('/', '--')}"), without)
     yield Finding("Hugging Face hub", _hub(), "fetching weights; those on disk are used")
