@@ -33,7 +33,7 @@ def folder(tmp_path_factory) -> Path:
     (folder / "recipes").mkdir()
     (folder / "recipes" / "shapes.toml").write_text(RECIPE)
     (folder / "prompts.txt").write_text("a red circle moving left slowly\na blue square, camera pans right\n")
-    subprocess.run("goku synth shapes videos --videos 5 --images 30".split(), cwd=folder, check=True)
+    subprocess.run(["goku", "synth", "shapes", "videos", "--videos", "5", "--images", "30"], cwd=folder, check=True)
     return folder
 
 
