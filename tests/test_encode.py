@@ -99,3 +99,14 @@ def test_command_before_its_predecessor_says_what_to_type(tmp_path):
     assert run.returncode == 2
     assert "goku filter" in run.stderr
     assert run.stdout == ""
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path):
+    path = make_encoded(tmp_path, videos=1, images=3)
+    words = f"ulimit -f 24; goku encode-latents {path} --windows 8 -j 1"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert subprocess.run(["goku", "encode-latents", path, "--windows", "8", "-j", "1"]).returncode == 0
+    with Manifest(path) as manifest:
+        assert manifest.verify() == []

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from goku_cli.errors import GokuError
@@ -24,7 +24,11 @@ def write_shard(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
                 raise GokuError(f"{path} was not written whole; is the disk full? run the same command again")
 
     with publish(path, verify) as temporary:
-        save_file(dict(tensors), temporary)
+        try:
+            save_file(dict(tensors), temporary)
+        except SafetensorError as error:
+            raise GokuError(f"{path} could not be written ({error}); free space and run again") from error
+        temporary.chmod(0o644)  # the library makes files that nobody else in the lab can read
 
 
 class ShardReader:
