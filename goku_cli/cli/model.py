@@ -174,6 +174,7 @@ def evaluate(
     Example: goku eval manifests/my.duckdb --bench shapes
     """
     from goku_cli.evaluate import run
+    from goku_cli.manifest.figures import pivot
 
     if bench not in run.SUITES:
         raise UsageError(f'unknown benchmark "{bench}"; known: {", ".join(run.SUITES)}')
@@ -189,7 +190,7 @@ def evaluate(
         for suite, found in figures.items():
             run.store(opened, name, suite, found, len(rows))
             if found:
-                table(f"{suite}: {name}", *run.pivot(found))
+                table(f"{suite}: {name}", *pivot(found))
             session.counts[suite] = {f"{f['metric']}/{f['tag']}": f["value"] for f in found}
         session.output = f"{opened.path}#{name}"
 

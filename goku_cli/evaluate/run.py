@@ -5,7 +5,6 @@ does not decode counts as expected and not as scored, and the figure says so.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,19 +165,6 @@ def _balance_figures(manifest: Manifest, base: str) -> list[Figure]:
     return shapes.score_balance(
         {name: w for name, (_, w) in before.items()}, {name: w for name, (_, w) in after.items()}, target
     )
-
-
-def pivot(figures: list[Figure]) -> tuple[list[str], list[list[Any]]]:
-    """Return the columns and rows of a table: a row per metric, a column per tag, in order of appearance.
-
-    Tags that few metrics have (a task, a kind of defect) are left to the table `results`.
-    """
-    metrics = list(dict.fromkeys(figure["metric"] for figure in figures))
-    counts = Counter(figure["tag"] for figure in figures)
-    tags = [tag for tag in counts if counts[tag] * 3 >= len(metrics)]
-    values = {(figure["metric"], figure["tag"]): figure["value"] for figure in figures}
-    rows = [[metric, *(values.get((metric, tag), "") for tag in tags)] for metric in metrics]
-    return ["metric", *tags], [row for row in rows if any(cell != "" for cell in row[1:])]
 
 
 def store(manifest: Manifest, name: str, suite: str, figures: list[Figure], expected: int) -> None:

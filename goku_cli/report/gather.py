@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from goku_cli.errors import UsageError
+from goku_cli.manifest.figures import pivot
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.recipe import find, read_toml
 from goku_cli.report.charts import Histogram, Plot, histogram, plot
@@ -29,6 +30,18 @@ class ClassShare:
 
 
 @dataclass(frozen=True)
+class Results:
+    """The figures of one suite over one set of samples."""
+
+    name: str
+    suite: str
+    expected: int
+    """Samples that should have been scored."""
+    columns: list[str]
+    lines: list[list[Any]]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything on the page; an empty list means that the section is left out."""
 
@@ -42,7 +55,7 @@ class Report:
     conflicts: list[Row]
     failures: list[Row]
     samples: list[Row]
-    results: list[Row]
+    results: list[Results]
     curves: list[Plot]
     runs: list[Row]
 
@@ -61,9 +74,7 @@ def gather(manifest: Manifest, name: str | None) -> Report:
         conflicts=_conflicts(manifest),
         failures=manifest.query("SELECT stage, item, reason FROM failures ORDER BY failed DESC LIMIT 50"),
         samples=_samples(manifest),
-        results=manifest.query(
-            "SELECT name, suite, metric, tag, value, n, expected FROM results ORDER BY name, suite, metric, tag"
-        ),
+        results=_results(manifest),
         curves=_curves(manifest),
         runs=manifest.query("SELECT id, command, started, status, seconds, counts FROM runs ORDER BY id DESC LIMIT 30"),
     )
@@ -138,11 +149,22 @@ def _conflicts(manifest: Manifest) -> list[Row]:
 
 
 def _samples(manifest: Manifest) -> list[Row]:
-    rows = manifest.query(
-        f"SELECT id, name, prompt, path, seed FROM samples ORDER BY run DESC, prompt, seed, id LIMIT {SAMPLES}"
-    )
+    rows = manifest.query(f"SELECT id, name, prompt, path, seed FROM samples ORDER BY run DESC, id LIMIT {SAMPLES}")
     strips = [row | {"picture": filmstrip(manifest.path.parent / row["path"])} for row in rows]
     return [row for row in strips if row["picture"]]
+
+
+def _results(manifest: Manifest) -> list[Results]:
+    """Return one table per suite of every set of samples, the newest set first."""
+    found = []
+    for row in manifest.query(
+        "SELECT name, suite, max(expected) AS expected FROM results GROUP BY ALL ORDER BY max(run) DESC, name, suite DESC"
+    ):
+        figures = manifest.query(
+            "SELECT metric, tag, value FROM results WHERE name = ? AND suite = ?", [row["name"], row["suite"]]
+        )
+        found.append(Results(row["name"], row["suite"], row["expected"], *pivot(figures)))
+    return found
 
 
 def _curves(manifest: Manifest) -> list[Plot]:

@@ -22,6 +22,8 @@ def write_report(manifest: Manifest, selection: str | None, path: Path) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
-def figure(value: float | None) -> str:
-    """Write a number with four digits, a whole one without a point."""
+def figure(value: float | str | None) -> str:
+    """Write a number with four digits, a whole one without a point; text stays as it is."""
+    if isinstance(value, str):
+        return value
     return "" if value is None else f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
