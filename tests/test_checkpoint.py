@@ -50,3 +50,16 @@ def test_one_flipped_byte_is_refused(tmp_path, name):
 def test_no_checkpoint_says_what_to_type(tmp_path):
     with pytest.raises(UsageError, match="goku train"):
         checkpoint.resolve(tmp_path)
+
+
+def test_verify_names_what_was_added_removed_or_changed(tmp_path):
+    save(tmp_path, 1)
+    folder = tmp_path / "step-000001"
+    checkpoint.verify(folder)
+    (folder / "evil.pt").write_bytes(b"x")
+    with pytest.raises(GokuError, match=r"evil\.pt was added"):
+        checkpoint.verify(folder)
+    (folder / "evil.pt").unlink()
+    (folder / "ema.safetensors").unlink()
+    with pytest.raises(GokuError, match="ema.safetensors"):
+        checkpoint.verify(folder)

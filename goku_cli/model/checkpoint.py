@@ -87,6 +87,20 @@ def verified(checkpoint: Path, name: str) -> Path:
     return path
 
 
+def verify(checkpoint: Path) -> None:
+    """Compare every file of a checkpoint with what was written, and refuse files that were added.
+
+    Raises:
+        GokuError: a file is damaged, missing or new.
+    """
+    wanted = set(json.loads((checkpoint / COMPLETE).read_text()))
+    found = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()}
+    for name in found ^ wanted ^ {COMPLETE}:
+        raise GokuError(f"{checkpoint / name} was added or removed since it was saved; remove {checkpoint} to go on")
+    for name in wanted:
+        verified(checkpoint, name)
+
+
 def read_config(checkpoint: Path) -> dict[str, Any]:
     """Return a checkpoint's config.json."""
     return json.loads(verified(checkpoint, "config.json").read_text())  # type: ignore[no-any-return]

@@ -57,7 +57,9 @@ class Attention(nn.Module):
         q, k, v = (x.unflatten(-1, (self.heads, -1)) for x in (q, k, v))
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
-        return self.out(packed_attention(q, k.to(q.dtype), v.to(q.dtype), lengths, context_lengths).flatten(1))
+        # Under autocast the norms give float32; the variable-length kernels want the projections' bfloat16.
+        attended = packed_attention(q.to(v.dtype), k.to(v.dtype), v, lengths, context_lengths)
+        return self.out(attended.flatten(1))
 
 
 class Block(nn.Module):

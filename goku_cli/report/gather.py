@@ -158,7 +158,8 @@ def _results(manifest: Manifest) -> list[Results]:
     """Return one table per suite of every set of samples, the newest set first."""
     found = []
     for row in manifest.query(
-        "SELECT name, suite, max(expected) AS expected FROM results GROUP BY ALL ORDER BY max(run) DESC, name, suite DESC"
+        "SELECT name, suite, max(expected) AS expected FROM results GROUP BY ALL"
+        " ORDER BY max(run) DESC, name, suite DESC"
     ):
         figures = manifest.query(
             "SELECT metric, tag, value FROM results WHERE name = ? AND suite = ?", [row["name"], row["suite"]]

@@ -52,9 +52,11 @@ class FlowTask:
         """Return the flow loss on held-out clips: fixed times, fixed noise, mean and by time."""
         examples = self.latents.held_out(HELD_OUT_EXAMPLES)
         x_0 = [noise(z.shape, 0, 0, 0, i + 1) for i, (z, _) in enumerate(examples)]
+        device = next(model.parameters()).device
         losses = {}
         for t in HELD_OUT_TIMES:
-            batch = packed_line(examples, x_0, torch.full((len(examples),), t))
+            x_t, t_B, target = packed_line(examples, x_0, torch.full((len(examples),), t))
+            batch = (x_t.to(device), t_B.to(device), target.to(device))
             losses[f"held_out_loss_t{t:g}"] = float(self.loss(model, batch))
         return {"held_out_loss": sum(losses.values()) / len(losses), **losses}
 

@@ -88,11 +88,12 @@ class VaeTask:
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return L1 and PSNR (dB, of the range [-1, 1]) of held-out clips, decoded from the posterior's mean."""
+        device = next(model.parameters()).device
         l1, square = [], []
         for video in self.held_out:
             latent = (1, self.recipe.vae.latent_channels, 1 + (video.shape[1] - 1) // 4,
                       video.shape[2] // 8, video.shape[3] // 8)  # fmt: skip
-            restored = model(video[None], torch.zeros(latent))[0][0].clamp(-1, 1)
+            restored = model(video[None].to(device), torch.zeros(latent, device=device))[0][0].cpu().clamp(-1, 1)
             l1.append(float((restored - video).abs().mean()))
             square.append(float((restored - video).square().mean()))
         mse = sum(square) / len(square)

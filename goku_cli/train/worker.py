@@ -100,6 +100,8 @@ class Worker:
         found = checkpoint.checkpoints(self.run)
         if not found:
             return
+        # What is unpickled next must be what this run wrote, byte for byte.
+        checkpoint.verify(found[-1])
         _, state = self.engine.load_checkpoint(str(found[-1]), tag="deepspeed")
         self.step, self.figures, self.ema = state["step"], state["figures"], state["ema"]
 
