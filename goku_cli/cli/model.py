@@ -125,7 +125,7 @@ def sample(
     from goku_cli.model.checkpoint import resolve
     from goku_cli.sample.generate import Generator
     from goku_cli.sample.prompts import bench_prompts, read_prompts, requests
-    from goku_cli.sample.sample import draw_missing
+    from goku_cli.sample.sample import draw_missing, set_name
 
     folder = resolve(Path(reference_from(checkpoint)))
     rows: list[dict[str, object]]
@@ -141,7 +141,7 @@ def sample(
     path = manifest or Path(generator.config["data"]["manifest"])
     if manifest is None and not path.exists():
         raise UsageError(f"the training manifest {path} is gone; say where to note the samples with -m samples.duckdb")
-    name = "-".join([folder.resolve().parent.name, folder.name] + ([bench] if bench else []))
+    name = set_name(folder, bench, settings)
     arguments = vars(settings) | {
         "checkpoint": str(folder),
         "prompts": len(rows),

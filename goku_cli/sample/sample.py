@@ -13,6 +13,7 @@ from goku_cli.manifest.store import Manifest, Row
 from goku_cli.media.ffmpeg import write_image, write_video
 from goku_cli.model import checkpoint
 from goku_cli.publish import sha256
+from goku_cli.recipe import fingerprint
 from goku_cli.sample.generate import Generator, Request
 from goku_cli.sample.settings import SampleSettings
 from goku_cli.stage import Progress
@@ -22,11 +23,17 @@ SCALE = 4
 SMALL = 256
 
 
-def sample_id(folder: Path, request: Request, settings: SampleSettings) -> str:
-    """Return the id of a sample: the same checkpoint, request and settings draw the same clip."""
+def sample_id(folder: Path, request: Request, name: str) -> str:
+    """Return the id of a sample of a set: the same checkpoint, request and settings draw the same clip."""
     weights = json.loads((folder / checkpoint.COMPLETE).read_text())
-    key = json.dumps([weights["ema.safetensors"]["sha256"], asdict(request), asdict(settings)])
+    key = json.dumps([weights["ema.safetensors"]["sha256"], asdict(request), name])
     return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def set_name(folder: Path, bench: str | None, settings: SampleSettings) -> str:
+    """Return the name of a set of samples: run, step, benchmark, and a fingerprint of the settings."""
+    parts = [folder.resolve().parent.name, folder.name, bench, fingerprint(settings)[:4]]
+    return "-".join(part for part in parts if part)
 
 
 def draw_missing(
@@ -35,7 +42,7 @@ def draw_missing(
 ) -> int:  # fmt: skip
     """Draw the requests whose sample has no row, or whose file is gone; return how many were drawn."""
     known = {row["id"]: row["path"] for row in manifest.query("SELECT id, path FROM samples")}
-    ids = {sample_id(folder, request, settings): request for request in requests}
+    ids = {sample_id(folder, request, name): request for request in requests}
     present = {i for i in ids if i in known and (manifest.path.parent / known[i]).exists()}
     todo = {request: i for i, request in ids.items() if i not in present}
     progress.start("sample", len(todo))
@@ -46,8 +53,6 @@ def draw_missing(
             manifest.execute("DELETE FROM samples WHERE id = ?", [row["id"]])
             manifest.insert("samples", [row])
         progress.advance()
-    with manifest.transaction():  # a set of samples is what was asked for last under this name
-        manifest.execute("UPDATE samples SET name = ? WHERE list_contains(?, id)", [name, list(ids)])
     return len(todo)
 
 
