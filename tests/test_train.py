@@ -11,6 +11,7 @@ import pytest
 import torch
 from encoded import make_encoded
 
+from goku_cli.errors import UsageError
 from goku_cli.model import checkpoint
 from goku_cli.train.settings import load_recipe
 from goku_cli.train.worker import learning_rate
@@ -156,6 +157,15 @@ def test_wrong_usage_is_one_line(folder, words, says):
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "says"), [("zero_stage = 3", "zero_stage must be"), ("bf16 = 1", "bf16 must be bool")]
+)
+def test_recipes_that_cannot_run_are_refused(tmp_path, line, says):
+    (tmp_path / "r.toml").write_text(RECIPE.format(steps=1) + line)
+    with pytest.raises(UsageError, match=says):
+        load_recipe(tmp_path / "r.toml")
 
 
 def test_learning_rate_warms_up_and_ends_at_zero(tmp_path):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from goku_cli.cli import curate, look, model
-from goku_cli.cli.console import hide_worker_chatter, say
+from goku_cli.cli.console import calm_libraries, say
 from goku_cli.errors import GokuError, Interrupted
 
 app = typer.Typer(
@@ -49,7 +49,7 @@ for _name, _function in look.COMMANDS.items():
 
 def main() -> None:
     """Run the program; a user's error is one line on stderr and an exit code, never a traceback."""
-    hide_worker_chatter()
+    calm_libraries()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")

@@ -208,8 +208,10 @@ def _copy(path: Path, output: Path) -> Path:
     return output
 
 
-def hide_worker_chatter() -> None:
-    """Keep third-party libraries from writing hints to the terminal."""
+def calm_libraries() -> None:
+    """Keep third-party libraries from writing hints to the terminal, and idle threads from spinning."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Free on a quiet machine, and nearly twice as fast beside a busy neighbor (bench/RESULTS.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -28,11 +28,18 @@ class Optimization:
     bf16: bool = False
     """Matrix products in bfloat16 (autocast); weights and optimizer stay float32."""
     zero_stage: int = 1
+    """0, 1 or 2. Stage 3 would part the weights that the moving average follows."""
     save_every: int = 500
     log_every: int = 10
     eval_every: int = 250
     keep: int = 2
     """Checkpoints that stay on disk."""
+
+    def __post_init__(self) -> None:
+        if self.zero_stage not in (0, 1, 2):
+            raise UsageError(f"zero_stage must be 0, 1 or 2, not {self.zero_stage}")
+        if self.steps < 1 or self.tokens_per_step < 1:
+            raise UsageError("steps and tokens_per_step must be at least 1")
 
 
 @dataclass(frozen=True)
