@@ -11,8 +11,13 @@ import pytest
 import torch
 from encoded import make_encoded
 
+from goku_cli.encode.encode import encode_latents
+from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import UsageError
+from goku_cli.manifest.store import Manifest
 from goku_cli.model import checkpoint
+from goku_cli.stage import Quiet
+from goku_cli.train.plan import prepare
 from goku_cli.train.settings import load_recipe
 from goku_cli.train.worker import learning_rate
 
@@ -175,3 +180,16 @@ def test_learning_rate_warms_up_and_ends_at_zero(tmp_path):
     assert rates[0] == pytest.approx(settings.lr / 2)
     assert max(rates) == settings.lr
     assert rates[100] == 0
+
+
+def test_a_run_takes_the_encoder_of_its_own_selection(tmp_path):
+    path = make_encoded(tmp_path, videos=1, images=5)
+    (tmp_path / "r.toml").write_text(RECIPE.format(steps=1))
+    with Manifest(path) as manifest:
+        manifest.begin_run("test", {})
+        clip = manifest.value("SELECT min(clip) FROM selections")
+        manifest.insert("selections", [{"name": "other", "clip": clip, "weight": 1.0}])
+        encode_latents(manifest, "other", EncodeSettings(channels=4), workers=1, progress=Quiet())
+        run = prepare(manifest, "small", load_recipe(tmp_path / "r.toml"), "r", tmp_path / "runs")
+    assert run.clips == 6
+    assert json.loads((run.folder / "recipe.json").read_text())["latent_channels"] == 8

@@ -40,6 +40,15 @@ ORDER BY clip_files.id
 """
 
 
+ENCODERS = {
+    "vae": "SELECT encoders.* FROM encoders JOIN latents ON latents.encoder = encoders.id JOIN selections USING (clip)"
+    " WHERE selections.name = ? GROUP BY ALL ORDER BY count(DISTINCT clip) DESC, encoders.run DESC",
+    "text": "SELECT encoders.* FROM encoders JOIN text_states AS t ON t.encoder = encoders.id"
+    " JOIN captions ON t.text_id = left(sha256(captions.text), 32) JOIN selections USING (clip)"
+    " WHERE selections.name = ? GROUP BY ALL ORDER BY count(DISTINCT clip) DESC, encoders.run DESC",
+}
+
+
 @dataclass(frozen=True)
 class Run:
     """A run that is ready to start, or to go on."""
@@ -82,7 +91,7 @@ def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs:
 
 
 def _latents(manifest: Manifest, selection: str) -> tuple[str, Row, dict[str, Any]]:
-    """Return the query, its values, and the plan for the newest encoders that this selection was encoded with."""
+    """Return the query, its values, and the plan for the encoders of this selection."""
     vae = _encoder(manifest, selection, "vae")
     text = _encoder(manifest, selection, "text")
     null = manifest.query(
@@ -108,7 +117,8 @@ def _latents(manifest: Manifest, selection: str) -> tuple[str, Row, dict[str, An
 
 
 def _encoder(manifest: Manifest, selection: str, kind: str) -> Row:
-    rows = manifest.query("SELECT * FROM encoders WHERE kind = ? ORDER BY run DESC LIMIT 1", [kind])
+    """Return the encoder that encoded most of the selection; of several such, the newest."""
+    rows = manifest.query(ENCODERS[kind], [selection])
     if not rows:
         where = f"{manifest.path}#{selection}"
         raise UsageError(f"{where} has no latents yet; make them with: goku encode-latents {where}")
