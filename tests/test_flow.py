@@ -37,11 +37,7 @@ def test_shift_is_the_noise_levels_shift_in_reversed_time(t, s):
 
 def test_shift_agrees_with_diffusers():
     diffusers = pytest.importorskip("diffusers")
-    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
-    scheduler.set_timesteps(10)
     ours = flow.shift_time(1 - torch.linspace(1, 1 / 1000, 1000), 3.0)
-    index = [int((scheduler.timesteps[i] - scheduler.timesteps).argmin()) for i in range(10)]
-    assert index == sorted(index)
     theirs = torch.flip(1 - diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).sigmas, dims=(0,))
     torch.testing.assert_close(ours.flip(0).sort().values, theirs.sort().values, atol=1e-5, rtol=0)
 

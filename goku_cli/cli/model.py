@@ -64,14 +64,15 @@ def train(
 
     Example: goku train recipes/shapes.toml manifests/my.duckdb
     """
-    from goku_cli.manifest.store import Manifest, parse_reference
     from goku_cli.recipe import find
-    from goku_cli.train.launch import default_ranks, last_figures, launch
-    from goku_cli.train.plan import prepare
     from goku_cli.train.settings import load_recipe
 
     path = find(".", recipe)
-    settings = load_recipe(path)
+    settings = load_recipe(path)  # before torch is loaded: a typing error is answered at once
+    from goku_cli.manifest.store import Manifest, parse_reference
+    from goku_cli.train.launch import default_ranks, last_figures, launch
+    from goku_cli.train.plan import prepare
+
     file, name = parse_reference(reference_from(manifest))
     started = time.monotonic()
     with Manifest(file) as opened:

@@ -1,7 +1,5 @@
 """Shot detectors by name: the only module that imports PySceneDetect. It gets our frames, never a file."""
 
-from typing import Protocol
-
 import numpy as np
 from scenedetect.common import FrameTimecode
 from scenedetect.detector import SceneDetector
@@ -15,12 +13,6 @@ DETECTORS = {
 }
 LEAST_CHANGE = 6.0
 """Half of the faintest true cut between flat grey scenes (8 to 22); inside their shots the change is about 1."""
-
-
-class Factory(Protocol):
-    """Makes a detector from a threshold; None is its own default."""
-
-    def __call__(self, threshold: float | None) -> SceneDetector: ...
 
 
 def adaptive(threshold: float | None) -> SceneDetector:

@@ -6,7 +6,6 @@ import numpy as np
 SHOT_DEFECTS = ("static", "shaky", "text", "near_duplicate", "black", "letterbox", "wrong_caption")
 """Every kind a shot can carry; static, near_duplicate and wrong_caption are no matter of pixels."""
 IMAGE_DEFECTS = ("text", "near_duplicate", "letterbox", "wrong_caption")
-FILE_DEFECTS = ("broken",)
 
 _SLOGANS = (
     "SUBSCRIBE NOW",

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from goku_cli.errors import GokuError
 from goku_cli.model import checkpoint
+from goku_cli.stage import Progress
 from goku_cli.train.plan import Run
 
 POLL_SECONDS = 0.5
@@ -19,11 +20,9 @@ GRACE_SECONDS = 20
 MAX_CPU_RANKS = 4
 
 
-class Bar(Protocol):
-    """The progress bar that a run moves."""
+class Bar(Progress, Protocol):
+    """The progress bar that a run moves; it also says the loss."""
 
-    def start(self, what: str, total: int) -> None: ...
-    def advance(self, count: int = 1) -> None: ...
     def describe(self, what: str) -> None: ...
 
 
