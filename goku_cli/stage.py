@@ -2,25 +2,40 @@
 
 Invariant: a receipt says that an item went through a stage with certain parameters. It is written in the same
 transaction as the item's rows, which replace its earlier ones; so a stage that was killed at any instant, or is
-run again, does exactly the items that lack a receipt. A failed item leaves a row in `failures` and no receipt.
+run again, does exactly the items that lack a receipt. A failed item leaves a row in `failures` and no receipt; one
+that was read in part leaves both.
+
+Items are drawn from an iterator and nothing is kept of them, so memory does not grow with their number. A worker
+that crashes, hangs or takes too much memory dies alone: its item fails, the others go on.
 """
 
+import contextlib
 import datetime
 import itertools
 import multiprocessing
 import os
+import resource
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from goku_cli.errors import GokuError
+from pebble import ProcessExpired, ProcessPool
+
+from goku_cli.errors import Cause, Fault, GokuError
 from goku_cli.manifest.store import Manifest, Row
 
 COMMIT_SECONDS = 2.0
+COMMIT_SHARE = 0.05
+"""Most of the time that may go into commits: the more rows there are, the longer each takes."""
+CHUNK = 5_000
+"""Items whose receipts are looked up together."""
+TIMEOUT = 3600.0
+"""Seconds after which an item is given up."""
+MEMORY = 4 << 30
+"""Bytes of memory of its own that a worker may take."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,27 @@ class Item:
     payload: Any
     version: str = ""
     """What else its receipt must match, e.g. a file's size and time: an item that changed is done again."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an item failed, or was read only in part."""
+
+    cause: Cause
+    reason: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        """Whatever a codec raised becomes a reason, with the place when it is not one of ours."""
+        if isinstance(error, Fault):
+            return cls(error.cause, str(error))
+        if isinstance(error, GokuError):
+            return cls(Cause.UNSUITABLE, str(error))
+        if isinstance(error, MemoryError):
+            return cls(Cause.MEMORY, f"memory: it takes more than {MEMORY >> 30} GiB")
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"({os.path.basename(place.filename)}:{place.lineno})"
+        return cls(Cause.INTERNAL, f"internal: {type(error).__name__}: {error} {where}"[:500])
 
 
 @dataclass
@@ -44,6 +80,8 @@ class Rows:
     """Rows to insert by table unless a row with the same `id` is there (two files with the same bytes)."""
     tensors: dict[str, Any] = field(default_factory=dict)
     """Arrays by key, which `store` must make durable before the rows are committed."""
+    partial: Failure | None = None
+    """What was lost, when only a part of the item was good."""
 
 
 @dataclass
@@ -51,9 +89,24 @@ class Outcome:
     """Counts of one stage run."""
 
     done: int = 0
+    partial: int = 0
+    """Of those done: read only in part."""
     failed: int = 0
     skipped: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
+    """Cause -> how many failed."""
+    example: dict[str, str] = field(default_factory=dict)
+    """Cause -> the reason of the first."""
+
+    def note(self, result: "Rows | Failure") -> None:
+        """Count one item."""
+        if isinstance(result, Failure):
+            self.failed += 1
+            self.reasons[result.cause] = self.reasons.get(result.cause, 0) + 1
+            self.example.setdefault(result.cause, result.reason)
+        else:
+            self.done += 1
+            self.partial += result.partial is not None
 
     def check(self, stage: str, strict: bool) -> None:
         """Raise when nothing at all succeeded, or (strict) when anything failed.
@@ -62,8 +115,9 @@ class Outcome:
             GokuError: with the commonest reason.
         """
         if self.failed and (strict or not (self.done or self.skipped)):
-            worst = max(self.reasons, key=lambda reason: self.reasons[reason])
-            raise GokuError(f"{stage}: {self.failed} of {self.failed + self.done} items failed, mostly: {worst}")
+            worst = max(self.reasons, key=lambda cause: self.reasons[cause])
+            count = f"{self.failed} of {self.failed + self.done} items failed"
+            raise GokuError(f"{stage}: {count}, mostly like this: {self.example[worst]}")
 
 
 class Progress(Protocol):
@@ -80,94 +134,115 @@ class Quiet:
     def advance(self, count: int = 1) -> None: ...
 
 
-def pending(manifest: Manifest, stage: str, params: str, items: Sequence[Item]) -> list[Item]:
-    """Return the items that have no receipt of `stage` with these parameters."""
-    rows = manifest.query("SELECT item, params FROM receipts WHERE stage = ?", [stage])
-    done = {(row["item"], row["params"]) for row in rows}
-    return [item for item in items if (item.id, params + item.version) not in done]
-
-
 def run_stage(
-    manifest: Manifest, stage: str, params: str, items: Sequence[Item], work: Callable[[Any], Rows], *,
-    workers: int = 0, progress: Progress | None = None, store: Callable[[list[Rows]], None] | None = None,
+    manifest: Manifest, stage: str, params: str, items: Iterable[Item], work: Callable[[Any], Rows], *,
+    total: int, workers: int = 0, timeout: float = TIMEOUT, progress: Progress | None = None,
+    store: Callable[[list[Rows]], None] | None = None,
 ) -> Outcome:  # fmt: skip
-    """Do the pending items in `workers` processes (0: one per core) and commit every two seconds.
+    """Do the pending ones of `total` items in `workers` processes (0: one per core; 1: this one, for debugging).
 
     `work` is a module-level function of the payload. An exception of any kind fails its own item alone.
-    `store` gets the results of each batch before its rows are committed (it publishes their tensors).
+    `store` gets the results of each batch before its rows are committed: it publishes their tensors, or adds rows
+    that are better made for many clips at once.
     """
     progress = progress or Quiet()
-    todo = pending(manifest, stage, params, items)
-    outcome = Outcome(skipped=len(items) - len(todo))
-    progress.start(stage, len(todo))
-    batch: list[tuple[Item, Rows | str]] = []
-    committed = time.monotonic()
-    for item, result in _results(todo, work, workers or os.cpu_count() or 1):
-        batch.append((item, result))
-        if isinstance(result, str):
-            outcome.failed += 1
-            outcome.reasons[result] = outcome.reasons.get(result, 0) + 1
-        else:
-            outcome.done += 1
-        progress.advance()
-        if time.monotonic() - committed > COMMIT_SECONDS:
-            _commit(manifest, stage, params, batch, store)
-            batch, committed = [], time.monotonic()
-    _commit(manifest, stage, params, batch, store)
+    outcome = Outcome()
+    progress.start(stage, total)
+    todo = _pending(manifest, stage, params, items, outcome, progress)
+    batch: list[tuple[Item, Rows | Failure]] = []
+    committed, pause = time.monotonic(), COMMIT_SECONDS
+    results = _results(todo, work, workers or os.cpu_count() or 1, timeout)
+    try:
+        with contextlib.closing(results):
+            for item, result in results:
+                batch.append((item, result))
+                outcome.note(result)
+                progress.advance()
+                if (started := time.monotonic()) - committed > pause:
+                    ready, batch = batch, []
+                    _commit(manifest, stage, params, ready, store)
+                    committed = time.monotonic()
+                    pause = max(COMMIT_SECONDS, (committed - started) / COMMIT_SHARE)
+    finally:  # what is finished is kept, also when somebody pressed Ctrl-C
+        _commit(manifest, stage, params, batch, store)
     return outcome
 
 
-def _attempt(work: Callable[[Any], Rows], payload: Any) -> Rows | str:
+def _pending(
+    manifest: Manifest, stage: str, params: str, items: Iterable[Item], outcome: Outcome, progress: Progress
+) -> Iterator[Item]:
+    """Yield the items that have no receipt of `stage` with these parameters."""
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, CHUNK)):
+        done = manifest.matching(
+            "SELECT item, params FROM receipts JOIN asked ON item = key WHERE stage = ?",
+            [item.id for item in chunk],
+            [stage],
+        )
+        receipts = {(row["item"], row["params"]) for row in done}
+        fresh = [item for item in chunk if (item.id, params + item.version) not in receipts]
+        outcome.skipped += len(chunk) - len(fresh)
+        progress.advance(len(chunk) - len(fresh))
+        yield from fresh
+
+
+def _attempt(work: Callable[[Any], Rows], payload: Any) -> Rows | Failure:
     try:
         return work(payload)
-    except GokuError as error:
-        return str(error)
-    except Exception as error:  # a bad item never stops a run: whatever a codec raised becomes its reason
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {error} ({os.path.basename(place.filename)}:{place.lineno})"[:500]
+    except Exception as error:  # a bad item never stops a run
+        return Failure.of(error)
 
 
-def _results(items: Sequence[Item], work: Callable[[Any], Rows], workers: int) -> Iterator[tuple[Item, Rows | str]]:
-    if workers == 1 or len(items) < 2:
+def _results(
+    items: Iterator[Item], work: Callable[[Any], Rows], workers: int, timeout: float
+) -> Generator[tuple[Item, Rows | Failure], None, None]:
+    if workers == 1:
         for item in items:
             yield item, _attempt(work, item.payload)
         return
+    first = next(items, None)
+    if first is None:  # starting processes takes a second
+        return
     # Spawn, not fork: decoders and torch hold threads that a forked child would inherit half alive.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread_each) as pool:
-        queue = iter(items)
-        running: dict[Future[Rows | str], Item] = {}
-        try:
-            while True:
-                for item in itertools.islice(queue, workers * 3 - len(running)):
-                    running[pool.submit(_attempt, work, item.payload)] = item
-                if not running:
-                    return
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield running.pop(future), _result(future)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    pool = ProcessPool(workers, initializer=_begin_worker, context=multiprocessing.get_context("spawn"))
+    queue = itertools.chain([first], items)
+    running: dict[Future[Rows | Failure], Item] = {}
+    try:
+        while True:
+            for item in itertools.islice(queue, workers * 3 - len(running)):
+                running[pool.schedule(_attempt, args=[work, item.payload], timeout=timeout)] = item
+            if not running:
+                return
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield running.pop(future), _result(future, timeout)
+    finally:
+        pool.stop()
+        pool.join()
 
 
-def _result(future: "Future[Rows | str]") -> Rows | str:
+def _result(future: "Future[Rows | Failure]", timeout: float) -> Rows | Failure:
     try:
         return future.result()
-    except BrokenProcessPool as error:
-        raise GokuError("a worker process was killed (out of memory?); run again with --workers 1") from error
+    except TimeoutError:
+        return Failure(Cause.TIMEOUT, f"timeout: not done after {timeout:g} s")
+    except ProcessExpired as error:
+        return Failure(Cause.CRASHED, f"crashed: the worker process ended with code {error.exitcode}")
 
 
-def _one_thread_each() -> None:
-    """Keep libraries from starting a thread per core in every worker."""
+def _begin_worker() -> None:
+    """Keep libraries from starting a thread per core in every worker, and one bad file from taking all memory."""
     import cv2
 
     cv2.setNumThreads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    with contextlib.suppress(ValueError):  # a lower hard limit is already set
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, hard))
 
 
 def _commit(
-    manifest: Manifest, stage: str, params: str, batch: list[tuple[Item, Rows | str]],
+    manifest: Manifest, stage: str, params: str, batch: list[tuple[Item, Rows | Failure]],
     store: Callable[[list[Rows]], None] | None,
 ) -> None:  # fmt: skip
     if not batch:
@@ -179,8 +254,11 @@ def _commit(
     replaced: dict[tuple[str, str], list[str]] = {}
     once: dict[str, dict[str, Row]] = {}
     for item, result in batch:
-        if isinstance(result, str):
-            inserts["failures"].append({"stage": stage, "item": item.id, "reason": result, "failed": now})
+        failure = result if isinstance(result, Failure) else result.partial
+        if failure is not None:
+            about = {"cause": failure.cause, "reason": failure.reason, "partial": isinstance(result, Rows)}
+            inserts["failures"].append({"stage": stage, "item": item.id, "failed": now, **about})
+        if isinstance(result, Failure):
             continue
         inserts["receipts"].append({"stage": stage, "item": item.id, "params": params + item.version})
         for table, column in result.replace.items():
@@ -192,11 +270,11 @@ def _commit(
     ids = [item.id for item, _ in batch]
     with manifest.transaction():
         for table in ("receipts", "failures"):
-            manifest.execute(f"DELETE FROM {table} WHERE stage = ? AND list_contains(?, item)", [stage, ids])
+            manifest.delete(table, "item", ids, where="stage = ?", parameters=[stage])
         for (table, column), keys in replaced.items():
-            manifest.execute(f'DELETE FROM "{table}" WHERE list_contains(?, "{column}")', [keys])
+            manifest.delete(table, column, keys)
         for table, rows in inserts.items():
             manifest.insert(table, rows)
         for table, by_id in once.items():
-            known = manifest.query(f'SELECT id FROM "{table}" WHERE list_contains(?, id)', [list(by_id)])
+            known = manifest.matching(f'SELECT id FROM "{table}" JOIN asked ON id = key', list(by_id))
             manifest.insert(table, [by_id[key] for key in by_id.keys() - {row["id"] for row in known}])

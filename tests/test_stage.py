@@ -27,7 +27,7 @@ def work(number):
 
 with Manifest(Path(sys.argv[1]), create=True) as manifest:
     items = [stage.Item(str(number), number) for number in range(100)]
-    print(stage.run_stage(manifest, "test", "1", items, work, workers=1).skipped, flush=True)
+    print(stage.run_stage(manifest, "test", "1", items, work, total=100, workers=1).skipped, flush=True)
 """
 
 
@@ -35,6 +35,17 @@ def tag(number):
     if number % 5 == 4:
         raise GokuError("a multiple of five, nearly")
     return Rows(insert={"tags": [{"clip": str(number), "confidence": float(number)}]}, replace={"tags": "clip"})
+
+
+def misbehave(what):
+    """Crash, hang, take all memory, or be well behaved."""
+    if what == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "hang":
+        time.sleep(60)
+    if what == "memory":
+        return Rows(insert={"tags": [{"clip": bytearray(8 << 30)[:1].hex()}]})
+    return Rows(insert={"tags": [{"clip": what}]})
 
 
 def tag_double(number):
@@ -52,17 +63,52 @@ ITEMS = [Item(str(number), number) for number in range(10)]
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_failures_are_rows_and_only_they_are_done_again(manifest, workers):
-    first = run_stage(manifest, "test", "1", ITEMS, tag, workers=workers)
+    first = run_stage(manifest, "test", "1", ITEMS, tag, total=10, workers=workers)
     assert (first.done, first.failed, first.skipped) == (8, 2, 0)
     assert manifest.value("SELECT count(*) FROM failures WHERE reason LIKE 'a multiple%'") == 2
-    second = run_stage(manifest, "test", "1", ITEMS, tag, workers=workers)
+    second = run_stage(manifest, "test", "1", ITEMS, tag, total=10, workers=workers)
     assert (second.done, second.failed, second.skipped) == (0, 2, 8)
     assert manifest.value("SELECT count(*) FROM failures") == 2
 
 
+def test_a_worker_that_crashes_hangs_or_bloats_dies_alone(manifest):
+    items = [Item(what, what) for what in ("a", "crash", "b", "hang", "c", "memory", "d")]
+    outcome = run_stage(manifest, "test", "1", items, misbehave, total=7, workers=2, timeout=4)
+    assert (outcome.done, outcome.reasons) == (4, {"crashed": 1, "timeout": 1, "memory": 1})
+    rows = manifest.query("SELECT item, reason, cause FROM failures ORDER BY cause")
+    assert [(row["item"], row["cause"]) for row in rows] == [
+        ("crash", "crashed"),
+        ("memory", "memory"),
+        ("hang", "timeout"),
+    ]
+    assert rows[0]["reason"] == "crashed: the worker process ended with code -11"
+
+
+def test_items_are_drawn_as_they_are_needed(manifest):
+    drawn = 0
+
+    def items():
+        nonlocal drawn
+        for number in range(20):
+            drawn += 1
+            yield Item(str(number), number)
+
+    class Interruption(BaseException): ...
+
+    class Watch:
+        def start(self, what, total): ...
+        def advance(self, count=1):
+            if manifest.value("SELECT count(*) FROM receipts") == 0 and count:
+                raise Interruption
+
+    with pytest.raises(Interruption):
+        run_stage(manifest, "test", "1", items(), tag, total=20, workers=1, progress=Watch())
+    assert drawn <= 20 and manifest.value("SELECT count(*) FROM receipts") == 1  # what was finished is kept
+
+
 def test_other_parameters_replace_the_rows(manifest):
-    run_stage(manifest, "test", "1", ITEMS, tag, workers=1)
-    again = run_stage(manifest, "test", "2", ITEMS, tag_double, workers=1)
+    run_stage(manifest, "test", "1", ITEMS, tag, total=10, workers=1)
+    again = run_stage(manifest, "test", "2", ITEMS, tag_double, total=10, workers=1)
     assert (again.done, manifest.value("SELECT count(*) FROM failures")) == (10, 0)
     assert manifest.value("SELECT sum(confidence) FROM tags") == 90
     assert manifest.verify() != []  # tags of clips that were never made: the verifier sees them
@@ -70,19 +116,19 @@ def test_other_parameters_replace_the_rows(manifest):
 
 
 def test_a_changed_item_is_done_again(manifest):
-    run_stage(manifest, "test", "1", [Item("1", 1, "old")], tag, workers=1)
-    assert run_stage(manifest, "test", "1", [Item("1", 1, "new")], tag, workers=1).done == 1
-    assert run_stage(manifest, "test", "1", [Item("1", 1, "new")], tag, workers=1).skipped == 1
+    run_stage(manifest, "test", "1", [Item("1", 1, "old")], tag, total=1, workers=1)
+    assert run_stage(manifest, "test", "1", [Item("1", 1, "new")], tag, total=1, workers=1).done == 1
+    assert run_stage(manifest, "test", "1", [Item("1", 1, "new")], tag, total=1, workers=1).skipped == 1
 
 
 def test_nothing_succeeded_is_an_error(manifest):
-    outcome = run_stage(manifest, "test", "1", [Item("4", 4)], tag, workers=1)
-    with pytest.raises(GokuError, match="1 of 1 items failed, mostly: a multiple"):
+    outcome = run_stage(manifest, "test", "1", [Item("4", 4)], tag, total=1, workers=1)
+    with pytest.raises(GokuError, match="1 of 1 items failed, mostly like this: a multiple"):
         outcome.check("test", strict=False)
 
 
 def test_strict_fails_on_one_failure(manifest):
-    outcome = run_stage(manifest, "test", "1", ITEMS, tag, workers=1)
+    outcome = run_stage(manifest, "test", "1", ITEMS, tag, total=10, workers=1)
     outcome.check("test", strict=False)
     with pytest.raises(GokuError, match="2 of 10"):
         outcome.check("test", strict=True)

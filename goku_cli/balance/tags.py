@@ -27,7 +27,7 @@ def tag_clips(
     items = [Item(row["clip"], (row["clip"], row["text"], patterns), fingerprint(row["text"])) for row in rows]
     params = fingerprint([TAGGER, {name: vars(found) for name, found in taxonomy.classes.items()}])
     # One process: matching words costs less than carrying them to another.
-    return run_stage(manifest, STAGE, params, items, tag_clip, workers=1, progress=progress)
+    return run_stage(manifest, STAGE, params, items, tag_clip, total=len(items), workers=1, progress=progress)
 
 
 def tag_clip(job: tuple[str, str, Patterns]) -> Rows:

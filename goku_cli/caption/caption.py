@@ -41,7 +41,7 @@ def caption(
         raise GokuError(f"selection {selection} keeps no clips; see why with: goku show {manifest.path}#{selection}")
     items = [Item(clip.row["id"], (clip, settings), fingerprint([clip.sidecars, clip.motion])) for clip in clips]
     params = fingerprint([VERSION, asdict(settings)])
-    return run_stage(manifest, STAGE, params, items, caption_clip, workers=workers, progress=progress)
+    return run_stage(manifest, STAGE, params, items, caption_clip, total=len(items), workers=workers, progress=progress)
 
 
 def captioner(name: str) -> Callable[[Clip], str | None]:
@@ -87,7 +87,7 @@ def _clips(manifest: Manifest, selection: str) -> list[Clip]:
     rows = manifest.query(
         "SELECT id, source, kind, source_path, start_us, end_us, scores.value AS motion FROM clip_files "
         "JOIN selections ON selections.clip = id AND name = ? AND reason IS NULL "
-        "LEFT JOIN scores ON scores.clip = id AND metric = 'motion' ORDER BY source_path, start_us",
+        "LEFT JOIN current_scores AS scores ON scores.clip = id AND metric = 'motion' ORDER BY source_path, start_us",
         [selection],
     )
     return [Clip(row, tuple(sidecars.get(row["source"], ())), row["motion"]) for row in rows]

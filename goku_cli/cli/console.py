@@ -152,12 +152,16 @@ class Session:
 
     def count(self, outcome: "Outcome", what: str) -> None:
         """Note and say how a stage went."""
-        self.counts.update(done=outcome.done, failed=outcome.failed, skipped=outcome.skipped)
+        self.counts.update(done=outcome.done, partial=outcome.partial, failed=outcome.failed, skipped=outcome.skipped)
         text = f"{what}: {outcome.done} done"
         if outcome.skipped:
             text += f", {outcome.skipped} were already done"
+        if outcome.partial:
+            text += f", {outcome.partial} of them in part"
         if outcome.failed:
-            text += f", {outcome.failed} failed (goku show {self.manifest.path} --failures)"
+            text += f", {outcome.failed} failed"
+        if outcome.partial or outcome.failed:
+            text += f" (goku show {self.manifest.path} --failures)"
         say(text)
 
 

@@ -47,7 +47,7 @@ def show(
             write_report(opened, name, html)
             sys.stdout.write(f"{html}\n")
         elif failures:
-            _rows("failures", opened.query("SELECT stage, reason, item FROM failures ORDER BY ALL"), as_json)
+            _rows("failures", opened.query("SELECT stage, reason, partial, item FROM failures ORDER BY ALL"), as_json)
         elif clip is not None:
             _clip(opened, clip, as_json)
         elif sql is not None:

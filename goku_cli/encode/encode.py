@@ -64,7 +64,7 @@ def encode_latents(
     store = functools.partial(_store, latents_folder(manifest), manifest.path.parent)
     videos = run_stage(
         manifest, f"encode-latents/{encoder}", encoder, items, encode_clip,
-        workers=workers, progress=progress, store=store,
+        total=len(items), workers=workers, progress=progress, store=store,
     )  # fmt: skip
     texts = _encode_captions(manifest, selection, settings.text, workers, progress, store)
     return videos, texts
@@ -168,6 +168,7 @@ def _encode_captions(
         encoder,
         items,
         encode_text,
+        total=len(items),
         workers=workers,
         progress=progress,
         store=store,

@@ -81,7 +81,7 @@ def _duplicates(manifest: Manifest, pairs: Sequence[tuple[str, str, int]], limit
     """Go through the pairs, best clips first: a dropped clip drops no other."""
     named = list({clip for pair in pairs for clip in pair[:2]})
     rows = manifest.query("SELECT id, key_colors FROM clips WHERE list_contains(?, id)", [named])
-    colors = {row["id"]: np.frombuffer(row["key_colors"], np.uint8).reshape(GRID, GRID, 3) for row in rows}
+    colors = {row["id"]: np.array(row["key_colors"], np.uint8).reshape(GRID, GRID, 3) for row in rows}
     dropped: dict[str, str] = {}
     for better, worse, distance in pairs:
         if better in dropped or worse in dropped:

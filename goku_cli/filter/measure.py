@@ -44,7 +44,7 @@ def measure(
         raise GokuError(f"{manifest.path} has no clips; make them with: goku split {manifest.path}")
     items = [Item(clip["id"], _job(clip, names, known.get(clip["id"], set()))) for clip in clips]
     params = fingerprint(sorted(names))
-    return run_stage(manifest, STAGE, params, items, measure_clip, workers=workers, progress=progress)
+    return run_stage(manifest, STAGE, params, items, measure_clip, total=len(items), workers=workers, progress=progress)
 
 
 def measure_clip(job: Job) -> Rows:

@@ -29,7 +29,9 @@ def ingest(
 ) -> Outcome:  # fmt: skip
     """Bring the files that are new or changed into the manifest and apply the rules to all files named."""
     items = [_item(path) for path in files]
-    outcome = run_stage(manifest, STAGE, PROBE_VERSION, items, ingest_file, workers=workers, progress=progress)
+    outcome = run_stage(
+        manifest, STAGE, PROBE_VERSION, items, ingest_file, total=len(items), workers=workers, progress=progress
+    )
     _forget_moved(manifest)
     prune(manifest)
     _judge(manifest, items, rules)

@@ -27,6 +27,8 @@ from goku_cli.errors import GokuError, UsageError
 Row = dict[str, Any]
 Parameters = Sequence[Any] | Mapping[str, Any]
 """Values for `?` marks, or for `$name` marks."""
+STREAMED = 2048
+"""Rows of a streamed query that are in memory."""
 
 
 def _migrations() -> list[tuple[int, str]]:
@@ -113,6 +115,38 @@ class Manifest:
         names = [column[0] for column in cursor.description or []]
         return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
 
+    def stream(self, sql: str, parameters: Parameters = ()) -> Iterator[Row]:
+        """Yield the rows of a query as it was when it began, a few thousand in memory at a time.
+
+        It has a connection of its own, so that rows can be written meanwhile.
+        """
+        with self.connection.cursor() as cursor:
+            result = cursor.execute(sql, _bound(parameters))
+            names = [column[0] for column in result.description or []]
+            while rows := result.fetchmany(STREAMED):
+                for values in rows:
+                    yield dict(zip(names, values, strict=True))
+
+    def matching(self, sql: str, keys: Sequence[str], parameters: Parameters = ()) -> list[Row]:
+        """Return the rows of a query that joins the table `asked` (key): each of `keys` once."""
+        with self._asked(keys):
+            return self.query(sql, parameters)
+
+    def delete(
+        self, table: str, column: str, keys: Sequence[str], where: str = "true", parameters: Parameters = ()
+    ) -> None:
+        """Delete the rows whose `column` is one of `keys`."""
+        with self._asked(keys):
+            self.execute(f'DELETE FROM "{table}" WHERE {where} AND "{column}" IN (SELECT key FROM asked)', parameters)
+
+    @contextlib.contextmanager
+    def _asked(self, keys: Sequence[str]) -> Iterator[None]:
+        self.connection.register("asked", pa.table({"key": pa.array(dict.fromkeys(keys), pa.string())}))
+        try:
+            yield
+        finally:
+            self.connection.unregister("asked")
+
     def ask(self, sql: str) -> list[Row]:
         """Return the rows of a query that a user typed.
 
@@ -196,7 +230,7 @@ class Manifest:
             "source paths listed twice": "SELECT path FROM source_paths GROUP BY path HAVING count(*) > 1",
             "clips of no known source": "SELECT id FROM clips WHERE source NOT IN (SELECT id FROM sources)",
             "clips that end before they start": "SELECT id FROM clips WHERE end_us < start_us",
-            "scores given twice": "SELECT clip FROM scores GROUP BY clip, metric HAVING count(*) > 1",
+            "scores given twice": "SELECT clip FROM scores GROUP BY clip, metric, scorer HAVING count(*) > 1",
             "scores of no known clip": "SELECT clip FROM scores WHERE clip NOT IN (SELECT id FROM clips)",
             "captions of no known clip": "SELECT clip FROM captions WHERE clip NOT IN (SELECT id FROM clips)",
             "tags of no known clip": "SELECT clip FROM tags WHERE clip NOT IN (SELECT id FROM clips)",

@@ -5,6 +5,7 @@ container formats (so that a playlist with the name of a video opens nothing els
 a cap on pixels.
 """
 
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import av
 import numpy as np
 from PIL import Image, ImageOps
 
-from goku_cli.errors import GokuError
+from goku_cli.errors import Cause, Fault, GokuError
 from goku_cli.media.suffixes import IMAGE_SUFFIXES
 
 FORMATS = "mov,mp4,matroska,webm,avi,gif,mpegts,mpeg,flv,asf"
@@ -47,13 +48,36 @@ class Probe:
     audio: bool
 
 
-def check_regular(path: Path) -> None:
-    """Refuse what is not a regular, non-empty file (a FIFO would block every decoder for ever)."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise GokuError("not a regular file")
+def check_regular(path: Path) -> os.stat_result:
+    """Refuse what is not a regular, non-empty file (a FIFO would block every decoder for ever).
+
+    Raises:
+        Fault: VANISHED, PERMISSION, NOT_REGULAR or EMPTY.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Fault(Cause.NOT_REGULAR, path.name)
+        if not os.access(path, os.R_OK):
+            raise Fault(Cause.PERMISSION, "it may not be read by this user")
+    except FileNotFoundError:
+        raise Fault(Cause.VANISHED, f"{path} is gone; run goku ingest again") from None
+    except OSError as error:
+        raise Fault(Cause.UNREADABLE, error.strerror or str(error)) from error
     if status.st_size == 0:
-        raise GokuError("empty file")
+        raise Fault(Cause.EMPTY)
+    return status
+
+
+def check_unchanged(path: Path, size: int, mtime_ns: int) -> None:
+    """Refuse a file that is no longer the one that was ingested.
+
+    Raises:
+        Fault: CHANGED, or as `check_regular`.
+    """
+    status = check_regular(path)
+    if (status.st_size, status.st_mtime_ns) != (size, mtime_ns):
+        raise Fault(Cause.CHANGED, f"{path} is not what it was; run goku ingest again")
 
 
 @contextmanager

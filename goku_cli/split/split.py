@@ -49,7 +49,9 @@ def split(
     sources = _sources(manifest)
     items = [Item(source["id"], Job(source, settings)) for source in sources]
     params = fingerprint([VERSION, asdict(settings)])
-    outcome = run_stage(manifest, STAGE, params, items, split_source, workers=workers, progress=progress)
+    outcome = run_stage(
+        manifest, STAGE, params, items, split_source, total=len(items), workers=workers, progress=progress
+    )
     with manifest.transaction():
         _forget_rejected(manifest)
     prune(manifest)
@@ -66,7 +68,9 @@ def write_clips(manifest: Manifest, folder: Path, *, workers: int = 0, progress:
     uncut = [item.id for item in items if item.payload[0]["path"] != str(item.payload[1])]
     with manifest.transaction():
         manifest.execute("DELETE FROM receipts WHERE stage = 'write-clips' AND list_contains(?, item)", [uncut])
-    return run_stage(manifest, "write-clips", str(folder), items, cut_clip, workers=workers, progress=progress)
+    return run_stage(
+        manifest, "write-clips", str(folder), items, cut_clip, total=len(items), workers=workers, progress=progress
+    )
 
 
 def split_source(job: Job) -> Rows:
@@ -128,7 +132,7 @@ def _clip(
     return {
         "id": clip_id(source["id"], start_us, end_us), "source": source["id"], "start_us": start_us,
         "end_us": end_us, "frames": frames, "width": source["width"], "height": source["height"],
-        "fps": source["fps"], "opened_by": opened_by, "key_hash": key.hash(), "key_colors": key.colors.tobytes(),
+        "fps": source["fps"], "opened_by": opened_by, "key_hash": key.hash(), "key_colors": key.colors.ravel().tolist(),
         "thumbnail": shown, "path": None,
     }  # fmt: skip
 

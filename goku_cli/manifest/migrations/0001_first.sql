@@ -7,20 +7,25 @@ CREATE TABLE runs (
     started TIMESTAMP, finished TIMESTAMP, status TEXT, counts JSON, seconds DOUBLE, output TEXT
 );
 CREATE TABLE receipts (stage TEXT, item TEXT, params TEXT, run BIGINT);
-CREATE TABLE failures (stage TEXT, item TEXT, reason TEXT, failed TIMESTAMP, run BIGINT);
+-- `cause` is one of a closed list (goku_cli/errors.py). A partial failure has a receipt too: what was good was kept.
+CREATE TABLE failures (stage TEXT, item TEXT, cause TEXT, reason TEXT, partial BOOLEAN, failed TIMESTAMP, run BIGINT);
 
 CREATE TABLE sources (
     id TEXT, kind TEXT, container TEXT, codec TEXT, width INTEGER, height INTEGER, rotation INTEGER, sar DOUBLE,
     fps DOUBLE, variable_fps BOOLEAN, frames BIGINT, start_us BIGINT, duration_us BIGINT, bitrate BIGINT,
-    pixel_format TEXT, bit_depth INTEGER, hdr TEXT, audio BOOLEAN, bytes BIGINT, rejected TEXT, run BIGINT
+    pixel_format TEXT, bit_depth INTEGER, hdr TEXT, audio BOOLEAN, missing DOUBLE, bytes BIGINT, rejected TEXT,
+    run BIGINT
 );
-CREATE TABLE source_paths (source TEXT, path TEXT, bytes BIGINT, mtime_ns BIGINT, run BIGINT);
+-- `origin` is where a fetched file came from (a URL, a member of a tar) or what a list said of it.
+CREATE TABLE source_paths (
+    source TEXT, path TEXT, bytes BIGINT, mtime_ns BIGINT, origin TEXT, license TEXT, run BIGINT
+);
 -- `path` is the media file beside which the text lay; NULL times mean the whole file.
 CREATE TABLE sidecars (source TEXT, start_us BIGINT, end_us BIGINT, text TEXT, path TEXT, run BIGINT);
 
 CREATE TABLE clips (
     id TEXT, source TEXT, start_us BIGINT, end_us BIGINT, frames BIGINT, width INTEGER, height INTEGER, fps DOUBLE,
-    opened_by TEXT, key_hash TEXT, key_colors BLOB, thumbnail BLOB, path TEXT, run BIGINT
+    opened_by TEXT, key_hash TEXT, key_colors UTINYINT[], thumbnail BLOB, path TEXT, run BIGINT
 );
 CREATE TABLE scores (clip TEXT, metric TEXT, value DOUBLE, scorer TEXT, run BIGINT);
 CREATE TABLE captions (clip TEXT, kind TEXT, text TEXT, model TEXT, conflict TEXT, run BIGINT);
@@ -45,12 +50,21 @@ CREATE TABLE results (
     name TEXT, suite TEXT, metric TEXT, tag TEXT, value DOUBLE, n BIGINT, expected BIGINT, run BIGINT
 );
 
+-- Every scorer keeps its figures; this is the newest one of each metric.
+CREATE VIEW current_scores AS
+SELECT clip, metric, arg_max(value, run) AS value, arg_max(scorer, run) AS scorer FROM scores GROUP BY clip, metric;
+
 -- Scores by metric as columns of one row: what people want to look at and filter by.
 CREATE VIEW clip_scores AS
-SELECT clip, map_from_entries(list((metric, value) ORDER BY metric)) AS scores FROM scores GROUP BY clip;
+SELECT clip, map_from_entries(list((metric, value) ORDER BY metric)) AS scores FROM current_scores GROUP BY clip;
+
+-- One place of each source: the first of its names.
+CREATE VIEW source_files AS
+SELECT source, min(path) AS path, arg_min(bytes, path) AS bytes, arg_min(mtime_ns, path) AS mtime_ns
+FROM source_paths GROUP BY source;
 
 -- Clips with what a worker needs to read their frames.
 CREATE VIEW clip_files AS
-SELECT clips.* EXCLUDE (thumbnail, key_colors), sources.kind, sources.rejected, files.path AS source_path
-FROM clips JOIN sources ON sources.id = clips.source
-LEFT JOIN (SELECT source, min(path) AS path FROM source_paths GROUP BY source) AS files ON files.source = clips.source;
+SELECT clips.* EXCLUDE (thumbnail, key_colors), sources.kind, sources.rejected, files.path AS source_path,
+    files.bytes AS source_bytes, files.mtime_ns AS source_mtime_ns
+FROM clips JOIN sources ON sources.id = clips.source LEFT JOIN source_files AS files ON files.source = clips.source;
