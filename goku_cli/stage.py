@@ -32,8 +32,6 @@ COMMIT_SHARE = 0.05
 """Most of the time that may go into commits: the more rows there are, the longer each takes."""
 CHUNK = 5_000
 """Items whose receipts are looked up together."""
-TIMEOUT = 3600.0
-"""Seconds after which an item is given up."""
 MEMORY = 4 << 30
 """Bytes of memory of its own that a worker may take."""
 
@@ -136,14 +134,14 @@ class Quiet:
 
 def run_stage(
     manifest: Manifest, stage: str, params: str, items: Iterable[Item], work: Callable[[Any], Rows], *,
-    total: int, workers: int = 0, timeout: float = TIMEOUT, progress: Progress | None = None,
+    total: int, workers: int = 0, timeout: float = 3600.0, progress: Progress | None = None,
     store: Callable[[list[Rows]], None] | None = None,
 ) -> Outcome:  # fmt: skip
     """Do the pending ones of `total` items in `workers` processes (0: one per core; 1: this one, for debugging).
 
-    `work` is a module-level function of the payload. An exception of any kind fails its own item alone.
-    `store` gets the results of each batch before its rows are committed: it publishes their tensors, or adds rows
-    that are better made for many clips at once.
+    `work` is a module-level function of the payload. An exception of any kind fails its own item alone, and so does
+    taking more than `timeout` seconds. `store` gets the results of each batch before its rows are committed: it
+    publishes their tensors, or adds rows that are better made for many clips at once.
     """
     progress = progress or Quiet()
     outcome = Outcome()

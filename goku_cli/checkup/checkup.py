@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from goku_cli import weights
 from goku_cli.media.ffmpeg import executable
 
 HUB = "https://huggingface.co"
@@ -54,8 +55,9 @@ def check() -> Iterator[Finding]:
     yield Finding("CUDA GPU", _gpu(), "speed: models run on the CPU")
     compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
     yield Finding("C++ compiler", compiler, "kernels that DeepSpeed compiles on first use")
-    easyocr = Path.home() / ".EasyOCR" / "model" / "craft_mlt_25k.pth"
-    yield Finding("easyocr weights", _place(easyocr), "easyocr; rapidocr, whose wheel carries its models, finds text")
+    for part in weights.ALL:
+        how = f"{part.used_by}; get it with: {part.command.format(part.place)}"
+        yield Finding(part.name, _place(part.place), how)
     for repository, without in WEIGHTS.items():
         yield Finding(repository, _place(_hub_cache() / f"models--{repository.replace('/', '--')}"), without)
     yield Finding("Hugging Face hub", _hub(), "fetching weights; those on disk are used")

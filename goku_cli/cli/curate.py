@@ -1,17 +1,20 @@
 """The curation commands: ingest, split, filter, caption, balance."""
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from goku_cli.balance import taxonomy as balance_taxonomy
 from goku_cli.caption.settings import CaptionSettings
-from goku_cli.cli.console import say, table, working
-from goku_cli.cli.options import AsJson, Output, Reference, Strict, Workers
+from goku_cli.cli.console import reference_from, say, stderr, stdout, table, working
+from goku_cli.cli.options import TIMEOUT, AsJson, Output, Reference, Strict, Timeout, Workers
 from goku_cli.filter import tier as filter_tier
-from goku_cli.filter.scorers import SCORERS, resolve
+from goku_cli.filter.scorers import in_use
 from goku_cli.ingest import rules as ingest_rules
 from goku_cli.split.settings import SplitSettings
 
@@ -107,34 +110,77 @@ def filter_(
         str, typer.Option(help="Limits: a packaged name (480p, 720p, 1080p, shapes) or a TOML file.")
     ] = filter_tier.DEFAULT,
     scorer: Annotated[
-        list[str] | None, typer.Option(help="Also run this scorer, module:function; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Use this scorer for its metric (dinov2, laion, ..., module:function); may be repeated."),
     ] = None,
+    explain: Annotated[
+        str | None, typer.Option(metavar="CLIP", help="Print each rule's value, bound and verdict for one clip.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be kept by the figures there are; write nothing.")
+    ] = False,
     output: Output = None,
     workers: Workers = 0,
+    timeout: Timeout = TIMEOUT,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure every clip once and keep those within a tier's limits, as the selection named after the tier.
 
     Every clip gets a row: kept, or dropped with the first limit that it breaks. Other limits need no second look.
+    Scorers of models need their weights on disk: goku doctor lists them and says how to get them.
 
     Example: goku filter manifests/my.duckdb --tier 480p
     """
     from goku_cli.filter import decide as deciding
     from goku_cli.filter.measure import measure
 
-    scorers = [*SCORERS, *(scorer or ())]
-    name, limits = filter_tier.load_tier(tier, [resolve(known).metric for known in scorers])
-    arguments = {"tier": tier, "scorer": scorer}
+    scorers = in_use(scorer or ())
+    limits = filter_tier.load_tier(tier, scorers)
+    if explain is not None or dry_run:
+        _look_at_tier(manifest, limits, explain, as_json)
+        return
+    arguments = {"tier": tier, "scorers": scorers}
     with working("filter", manifest, arguments=arguments, output=output, as_json=as_json) as session:
-        outcome = measure(session.manifest, scorers, workers=workers, progress=session.bar)
+        outcome = measure(session.manifest, scorers, workers=workers, timeout=timeout, progress=session.bar)
         session.count(outcome, "filter")
-        changed = deciding.decide(session.manifest, name, limits)
-        rows = deciding.summary(session.manifest, name)
+        deciding.decide(session.manifest, limits)
+        changed = deciding.keep(session.manifest, limits)
+        rows = deciding.summary(session.manifest)
         session.counts["selection"] = dict(rows)
-        table(f"selection {name}{'' if changed else ' (unchanged)'}", ["", "clips"], [list(row) for row in rows])
+        _funnel(f"selection {limits.name}{'' if changed else ' (unchanged)'}", rows)
         outcome.check("filter", strict)
-        session.output = f"{session.output}#{name}"
+        session.output = f"{session.output}#{limits.name}"
+
+
+def _look_at_tier(reference: str | None, limits: filter_tier.Tier, clip: str | None, as_json: bool) -> None:
+    """Say what a tier would do, to all clips or to one; nothing is measured and nothing is written."""
+    from goku_cli.filter import decide as deciding
+    from goku_cli.manifest.store import Manifest, parse_reference
+
+    path, _ = parse_reference(reference_from(reference))
+    with Manifest(path, read_only=True) as opened:
+        deciding.decide(opened, limits)
+        if clip is None:
+            told = deciding.summary(opened)
+            if as_json:
+                sys.stdout.write(json.dumps({"reference": str(path), "selection": dict(told)}) + "\n")
+            else:
+                _funnel(f"selection {limits.name} would be", told, to=stdout)
+            return
+        found = opened.clip(clip)
+        rules = deciding.explain(opened, limits, found)
+        if as_json:
+            sys.stdout.write(json.dumps({"clip": found["id"], "rules": rules}) + "\n")
+        else:
+            title = f"{found['id']} by {limits.name}"
+            table(title, list(rules[0]), [list(rule.values()) for rule in rules], to=stdout)
+
+
+def _funnel(title: str, rows: list[tuple[str, int]], to: Console = stderr) -> None:
+    total = sum(count for _, count in rows)
+    shares = [[rule, count, f"{count / total:.1%}" if total else ""] for rule, count in rows]
+    table(title, ["", "clips", "share"], shares, to=to)
 
 
 def caption(

@@ -125,18 +125,15 @@ def _overview(manifest: "Manifest", name: str | None, as_json: bool) -> None:
 
 
 def _clip(manifest: "Manifest", start: str, as_json: bool) -> None:
-    found = manifest.query("SELECT * FROM clip_files WHERE starts_with(id, ?) ORDER BY id LIMIT 2", [start])
-    if len(found) != 1:
-        what = f"no clip {start}" if not found else f"more than one clip begins with {start}"
-        raise UsageError(f"{what} in {manifest.path}; see: goku show {manifest.path} --sql 'SELECT id FROM clips'")
-    about = {"clips": found} | {
-        name: manifest.query(f"SELECT * FROM {name} WHERE clip = ? ORDER BY ALL", [found[0]["id"]])
+    found = manifest.clip(start)
+    about = {"clips": [found]} | {
+        name: manifest.query(f"SELECT * FROM {name} WHERE clip = ? ORDER BY ALL", [found["id"]])
         for name in ABOUT_CLIPS
     }
     if as_json:
         sys.stdout.write(json.dumps(about, default=str) + "\n")
         return
-    table("clip", ["", ""], [[key, value] for key, value in found[0].items()], to=stdout)
+    table("clip", ["", ""], [[key, value] for key, value in found.items()], to=stdout)
     for name in ABOUT_CLIPS:
         _rows(name, [{k: v for k, v in row.items() if k not in ("clip", "run")} for row in about[name]], False)
 

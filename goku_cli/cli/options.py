@@ -15,4 +15,8 @@ Output = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary instead of the reference.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with code 1 when any item failed.")]
-Workers = Annotated[int, typer.Option("--workers", "-j", help="Worker processes; 0 is one per core.")]
+Workers = Annotated[
+    int, typer.Option("--workers", "-j", help="Worker processes; 0: one per core; 1: none but this, for debugging.")
+]
+TIMEOUT = 3600.0
+Timeout = Annotated[float, typer.Option(help="Seconds after which one item is given up.")]

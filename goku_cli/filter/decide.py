@@ -1,49 +1,86 @@
 """Deciding: the tier's limits applied to the figures by the database. Nothing is decoded here."""
 
-from collections.abc import Sequence
-
-import numpy as np
-
-from goku_cli.filter.tier import HASH_PARTS, Duplicates, Limits, Tier
+from goku_cli.filter.duplicates import drop_duplicates
+from goku_cli.filter.scorers import label
+from goku_cli.filter.tier import Limits, Tier
 from goku_cli.manifest.bounds import Bound, first_broken, rule_of
 from goku_cli.manifest.selections import replace_selection
-from goku_cli.manifest.store import Manifest
-from goku_cli.media.layout import GRID, color_distance
+from goku_cli.manifest.store import Manifest, Row
 
 
-def decide(manifest: Manifest, name: str, tier: Tier) -> bool:
-    """Write the selection `name`: every clip with weight 1, and the first broken limit when it is dropped.
+def decide(manifest: Manifest, tier: Tier) -> None:
+    """Make the temporary table `decided`: every clip, and the first limit that it breaks, or NULL.
 
-    Returns whether anything changed: the same tier on the same figures leaves the rows as they are.
+    Figures are those of the scorers in use; the better of two alike is the one with more aesthetic score.
     """
-    metrics = sorted(tier.video.scores.keys() | tier.image.scores.keys())
-    columns = ", ".join(f"max(value) FILTER (metric = {_text(m)}) AS {_metric(m)}" for m in metrics)
+    kinds = [(kind, _bounds(limits, tier)) for kind, limits in (("image", tier.image), ("video", tier.video))]
+    cases = " ".join(f"WHEN '{kind}' THEN {first_broken(bounds)}" for kind, bounds in kinds)
     manifest.execute(
-        "CREATE OR REPLACE TEMP TABLE decided AS SELECT id AS clip, CASE kind "
-        f"WHEN 'image' THEN {first_broken(_bounds(tier.image, name))} "
-        f"ELSE {first_broken(_bounds(tier.video, name))} END AS reason "
-        f"FROM clip_files LEFT JOIN (SELECT clip{', ' + columns if columns else ''} FROM scores GROUP BY clip) "
-        "ON clip = id"
+        "CREATE OR REPLACE TEMP TABLE decided AS SELECT id AS clip, kind, source, key_hash, "
+        f'"metric_aesthetic" AS merit, CASE kind {cases} END AS reason FROM {_figures(tier)}'
     )
-    _drop_duplicates(manifest, tier.duplicates)
-    return replace_selection(manifest, name, "SELECT clip, 1.0::DOUBLE AS weight, reason FROM decided")
+    drop_duplicates(manifest, tier.duplicates)
 
 
-def summary(manifest: Manifest, name: str) -> list[tuple[str, int]]:
-    """Return how many clips were kept, and how many each limit dropped, the commonest first."""
+def keep(manifest: Manifest, tier: Tier) -> bool:
+    """Write `decided` as the selection of the tier's name, every clip with weight 1; return whether it changed."""
+    return replace_selection(manifest, tier.name, "SELECT clip, 1.0::DOUBLE AS weight, reason FROM decided")
+
+
+def summary(manifest: Manifest) -> list[tuple[str, int]]:
+    """Return how many clips of `decided` are kept, and how many each limit drops, the commonest first."""
     rows = manifest.query(
         f"SELECT coalesce({rule_of('reason')}, 'kept') AS rule, count(*) AS n "
-        "FROM selections WHERE name = ? GROUP BY rule ORDER BY rule <> 'kept', n DESC, rule",
-        [name],
+        "FROM decided GROUP BY rule ORDER BY rule <> 'kept', n DESC, rule"
     )
     return [(row["rule"], row["n"]) for row in rows]
 
 
-def _bounds(limits: Limits, where: str) -> list[Bound]:
+def explain(manifest: Manifest, tier: Tier, clip: Row) -> list[Row]:
+    """Return each rule's value, bound and verdict for a clip (its id and kind), after `decide`."""
+    bounds = _bounds(tier.image if clip["kind"] == "image" else tier.video, tier)
+    columns = ", ".join(
+        f"{bound.expression} AS value_{i}, {first_broken([bound])} AS broken_{i}" for i, bound in enumerate(bounds)
+    )
+    (found,) = manifest.query(f"SELECT {columns} FROM {_figures(tier)} WHERE id = ?", [clip["id"]])
+    rules = [_rule(tier, bound, found[f"value_{i}"], found[f"broken_{i}"]) for i, bound in enumerate(bounds)]
+    reason = manifest.value("SELECT reason FROM decided WHERE clip = ?", [clip["id"]])
+    twin = reason if reason is not None and reason.startswith("near duplicate") else None
+    rules.append(
+        {"rule": "near duplicate", "scorer": "", "value": None, "bound": _likeness(tier)}
+        | {"verdict": f"DROPPED: {twin}" if twin else ("ok" if reason is None else "not asked")}
+    )
+    return rules
+
+
+def _rule(tier: Tier, bound: Bound, value: float | None, broken: str | None) -> Row:
+    verdict = "ok" if broken is None else f"DROPPED: {broken}"
+    scorer = tier.scorers.get(bound.label, "")
+    return {"rule": bound.label, "scorer": scorer, "value": value, "bound": bound.text(), "verdict": verdict}
+
+
+def _likeness(tier: Tier) -> str:
+    limits = tier.duplicates
+    if limits.hash_distance < 0:
+        return "off"
+    where = "across the set" if limits.scope == "set" else "within a source"
+    return f"hash <= {limits.hash_distance} bits and colors <= {limits.color_distance:g} {where}"
+
+
+def _figures(tier: Tier) -> str:
+    """Return SQL for the clips with a column for the figure of each scorer in use."""
+    columns = ", ".join(
+        f"max(value) FILTER (metric = {_text(metric)} AND scorer = {_text(label(name))}) AS {_metric(metric)}"
+        for metric, name in tier.scorers.items()
+    )
+    return f"(SELECT * FROM clip_files LEFT JOIN (SELECT clip, {columns} FROM scores GROUP BY clip) ON clip = id)"
+
+
+def _bounds(limits: Limits, tier: Tier) -> list[Bound]:
     sides = [("short side", limits.short_side, "least"), ("long side", limits.long_side, "greatest")]
-    found = [Bound(label, f"{pick}(width, height)", span.min, span.max, "px") for label, span, pick in sides]
-    found += [Bound(metric, _metric(metric), span.min, span.max) for metric, span in limits.ranges(where).items()]
-    return found
+    found = [Bound(name, f"{pick}(width, height)", span.min, span.max, "px") for name, span, pick in sides]
+    ranges = limits.ranges(tier.scorers, tier.where)
+    return found + [Bound(metric, _metric(metric), span.min, span.max) for metric, span in ranges.items()]
 
 
 def _metric(name: str) -> str:
@@ -52,41 +89,3 @@ def _metric(name: str) -> str:
 
 def _text(name: str) -> str:
     return "'" + name.replace("'", "''") + "'"
-
-
-def _drop_duplicates(manifest: Manifest, limits: Duplicates) -> None:
-    """Among the kept, drop what looks like a better one: same kind, near in hash and in colors."""
-    manifest.execute(
-        "CREATE OR REPLACE TEMP TABLE hashed AS SELECT id, kind, ('0x' || key_hash)::UBIGINT AS hash, "
-        "row_number() OVER (ORDER BY coalesce(value, 0) DESC, id) AS rank "
-        "FROM decided JOIN clip_files ON id = decided.clip "
-        "LEFT JOIN scores ON scores.clip = id AND metric = 'aesthetic' WHERE reason IS NULL"
-    )
-    width = 64 // HASH_PARTS
-    part = f"(hash >> (band * {width})::INTEGER) & {2**width - 1}"
-    bands = f"SELECT *, unnest(range({HASH_PARTS})) AS band, {part} AS part FROM hashed"
-    pairs = manifest.query(
-        f"WITH bands AS ({bands}) SELECT DISTINCT better.rank, better.id AS better, worse.id AS worse, "
-        "bit_count(xor(better.hash, worse.hash)) AS distance FROM bands better JOIN bands worse "
-        "USING (band, part, kind) WHERE better.rank < worse.rank AND distance <= ? ORDER BY better.rank, distance",
-        [limits.hash_distance],
-    )
-    reasons = _duplicates(manifest, [(p["better"], p["worse"], p["distance"]) for p in pairs], limits)
-    manifest.execute("CREATE OR REPLACE TEMP TABLE twins (clip TEXT, reason TEXT, run BIGINT)")
-    manifest.insert("twins", [{"clip": clip, "reason": reason} for clip, reason in reasons.items()])
-    manifest.execute("UPDATE decided SET reason = twins.reason FROM twins WHERE twins.clip = decided.clip")
-
-
-def _duplicates(manifest: Manifest, pairs: Sequence[tuple[str, str, int]], limits: Duplicates) -> dict[str, str]:
-    """Go through the pairs, best clips first: a dropped clip drops no other."""
-    named = list({clip for pair in pairs for clip in pair[:2]})
-    rows = manifest.query("SELECT id, key_colors FROM clips WHERE list_contains(?, id)", [named])
-    colors = {row["id"]: np.array(row["key_colors"], np.uint8).reshape(GRID, GRID, 3) for row in rows}
-    dropped: dict[str, str] = {}
-    for better, worse, distance in pairs:
-        if better in dropped or worse in dropped:
-            continue
-        apart = color_distance(colors[better], colors[worse])
-        if apart <= limits.color_distance:
-            dropped[worse] = f"near duplicate (hash {distance}, colors {apart:.2g} apart) of {better}"
-    return dropped

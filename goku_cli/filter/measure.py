@@ -1,17 +1,25 @@
-"""Measuring clips: one decode feeds every scorer whose figure is missing."""
+"""Measuring clips: one decode feeds every scorer whose figure is missing.
 
-from collections.abc import Sequence
+Workers decode, score what needs no model, and hand the frames of the others to the command's own process, where each
+model is loaded once and gets many clips at a time.
+"""
+
+import functools
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from goku_cli.errors import GokuError
-from goku_cli.filter.sampled import sample
+from goku_cli.filter.sampled import SampledClip, sample
 from goku_cli.filter.scorers import function, label, resolve
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.recipe import fingerprint
+from goku_cli.media.probe import check_unchanged
 from goku_cli.stage import Item, Outcome, Progress, Rows, run_stage
 
 STAGE = "filter"
+CLIP = "clip"
+"""Key under which a result carries its frames to the models."""
 
 
 @dataclass(frozen=True)
@@ -19,67 +27,86 @@ class Job:
     """One clip and the scorers to run on it."""
 
     clip: Row
-    """Its id, source_path, start_us and end_us."""
+    """Its id, source_path, start_us, end_us, and what its file was when it was ingested."""
     scorers: tuple[str, ...]
 
 
 def measure(
-    manifest: Manifest, scorers: Sequence[str], *, workers: int = 0, progress: Progress | None = None
+    manifest: Manifest,
+    scorers: Mapping[str, str],
+    *,
+    workers: int = 0,
+    timeout: float,
+    progress: Progress | None = None,
 ) -> Outcome:
-    """Write the figures that are missing, or that an older version of a scorer gave.
+    """Write the figures that are missing of the scorers in use (metric -> scorer).
 
     Raises:
-        UsageError: an unknown scorer.
-        GokuError: there are no clips.
+        UsageError: a scorer cannot be loaded.
+        GokuError: there are no clips, or a model's weights are missing.
     """
-    names = {label(name): name for name in scorers}
-    _forget_stale(manifest, names)
-    known: dict[str, set[str]] = {}
-    for row in manifest.query("SELECT clip, list(scorer) AS labels FROM scores GROUP BY clip"):
-        known[row["clip"]] = set(row["labels"])
-    clips = manifest.query(
-        "SELECT id, kind, source_path, start_us, end_us FROM clip_files ORDER BY source_path, start_us"
-    )
-    if not clips:
+    names = list(scorers.values())
+    total = manifest.value("SELECT count(*) FROM clips")
+    if not total:
         raise GokuError(f"{manifest.path} has no clips; make them with: goku split {manifest.path}")
-    items = [Item(clip["id"], _job(clip, names, known.get(clip["id"], set()))) for clip in clips]
-    params = fingerprint(sorted(names))
-    return run_stage(manifest, STAGE, params, items, measure_clip, total=len(items), workers=workers, progress=progress)
+    models = {name: function(name)() for name in names if resolve(name).batched}
+    jobs = _jobs(manifest, names)
+    waiting = manifest.value(f"SELECT count(*) FROM ({_MISSING})", _wanted(names))
+    outcome = run_stage(
+        manifest, STAGE, "measure@2", jobs, measure_clip, total=waiting, workers=workers, timeout=timeout,
+        progress=progress, store=functools.partial(_score_batch, models),
+    )  # fmt: skip
+    outcome.skipped += total - waiting
+    return outcome
 
 
 def measure_clip(job: Job) -> Rows:
-    """Decode one clip and score it.
+    """Decode one clip, score it, and pass on the frames that models need.
 
     Raises:
-        GokuError: it cannot be read.
+        Fault: it cannot be read.
     """
-    if not job.scorers:
-        return Rows()
-    clip = sample(Path(job.clip["source_path"]), job.clip["start_us"], job.clip["end_us"])
-    scores = [
-        {
-            "clip": job.clip["id"],
-            "metric": resolve(name).metric,
-            "value": float(function(name)(clip)),
-            "scorer": label(name),
-        }
-        for name in job.scorers
-    ]
-    return Rows(insert={"scores": scores})
+    path = Path(job.clip["source_path"])
+    check_unchanged(path, job.clip["source_bytes"], job.clip["source_mtime_ns"])
+    clip = sample(path, job.clip["start_us"], job.clip["end_us"])
+    here = [name for name in job.scorers if not resolve(name).batched]
+    rows = Rows(insert={"scores": [_score(job.clip["id"], name, function(name)(clip)) for name in here]})
+    if models := tuple(name for name in job.scorers if resolve(name).batched):
+        frames = clip.by_seconds() if all(resolve(name).seconds for name in models) else clip
+        rows.tensors[CLIP] = (job.clip["id"], frames, models)
+    return rows
 
 
-def _job(clip: Row, names: dict[str, str], known: set[str]) -> Job:
-    missing = [
-        name for tag, name in names.items() if tag not in known and (clip["kind"] == "video" or resolve(name).images)
-    ]
-    return Job(clip, tuple(missing))
+def _score_batch(models: Mapping[str, Callable[[Sequence[SampledClip]], list[float]]], results: list[Rows]) -> None:
+    """Let each model look at all clips that wait for it, and add its figures to their rows."""
+    waiting = [(rows, *rows.tensors.pop(CLIP)) for rows in results if CLIP in rows.tensors]
+    for name, model in models.items():
+        due = [(rows, clip, frames) for rows, clip, frames, asked in waiting if name in asked]
+        for (rows, clip, _), value in zip(due, model([frames for _, _, frames in due]), strict=True):
+            rows.insert["scores"].append(_score(clip, name, value))
 
 
-def _forget_stale(manifest: Manifest, names: dict[str, str]) -> None:
-    """Drop figures of the same metrics by other scorers or versions: a metric has one figure per clip."""
-    metrics = [resolve(name).metric for name in names.values()]
-    with manifest.transaction():
-        manifest.execute(
-            "DELETE FROM scores WHERE list_contains(?, metric) AND NOT list_contains(?, scorer)",
-            [metrics, list(names)],
-        )
+def _score(clip: str, name: str, value: float) -> Row:
+    return {"clip": clip, "metric": resolve(name).metric, "value": float(value), "scorer": label(name)}
+
+
+_MISSING = """
+SELECT clip_files.id, source_path, source_bytes, source_mtime_ns, start_us, end_us,
+    list_filter(
+        CASE kind WHEN 'image' THEN $images ELSE $all END, lambda s: NOT list_contains(coalesce(have, []), s)
+    ) AS due
+FROM clip_files LEFT JOIN (SELECT clip, list(scorer) AS have FROM scores GROUP BY clip) ON clip = id
+WHERE len(due) > 0 ORDER BY source_path, start_us
+"""
+
+
+def _wanted(names: Sequence[str]) -> dict[str, list[str]]:
+    return {"all": [label(n) for n in names], "images": [label(n) for n in names if resolve(n).images]}
+
+
+def _jobs(manifest: Manifest, names: Sequence[str]) -> Iterator[Item]:
+    named = {label(name): name for name in names}
+    once = f" {uuid.uuid4().hex}"  # what is due is known from the scores; no receipt holds it back
+    for row in manifest.stream(_MISSING, _wanted(names)):
+        due = tuple(named[tag] for tag in row.pop("due"))
+        yield Item(row["id"], Job(row, due), once)

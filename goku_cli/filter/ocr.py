@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
 from rapidocr import RapidOCR
 
@@ -46,7 +47,7 @@ def _largest(frame: np.ndarray) -> float:
     )
     boxes = () if found.boxes is None else [np.asarray(box) for box in found.boxes]
     size = frame.shape[0] * frame.shape[1]
-    shares = [_area(box) / size for box in boxes if _elongation(box) >= LINE]
+    shares = [cv2.contourArea(box.astype(np.float32)) / size for box in boxes if _elongation(box) >= LINE]
     return max((share for share in shares if share < WHOLE), default=0.0)
 
 
@@ -54,9 +55,3 @@ def _elongation(box: np.ndarray) -> float:
     """Long side over short side of a box with corners (4, 2) in order."""
     sides = sorted(float(np.linalg.norm(box[i + 1] - box[i])) for i in (0, 1))
     return sides[1] / max(sides[0], 1.0)
-
-
-def _area(box: np.ndarray) -> float:
-    """Area of a polygon (n, 2) by the shoelace formula."""
-    x, y = box[:, 0], box[:, 1]
-    return 0.5 * float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)))

@@ -18,12 +18,13 @@ REFERENCE_SIDE = 480
 """Movement is given in pixels of a frame whose short side is this long, whatever the clip's size is."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SampledClip:
-    """Frames of one clip at FPS, short side at most SHORT_SIDE; an image has one."""
+    """Frames of one clip, short side at most SHORT_SIDE; an image has one."""
 
     frames: tuple[np.ndarray, ...]
     """uint8 RGB (H, W, 3)."""
+    fps: float = FPS
 
     @cached_property
     def grey(self) -> tuple[np.ndarray, ...]:
@@ -33,12 +34,16 @@ class SampledClip:
     @cached_property
     def seconds(self) -> tuple[np.ndarray, ...]:
         """One frame per second: the paper's key frames."""
-        return self.frames[:: int(FPS)]
+        return self.frames[:: int(self.fps)]
 
     @cached_property
     def layouts(self) -> tuple[np.ndarray, ...]:
         """The layout feature of each of `seconds`."""
         return tuple(layout(frame) for frame in self.seconds)
+
+    def by_seconds(self) -> "SampledClip":
+        """Return the clip with its key frames alone."""
+        return SampledClip(self.seconds, 1.0)
 
     @property
     def to_reference(self) -> float:

@@ -20,6 +20,15 @@ class Bound:
     slack: float = 0.0
     """How far a figure may miss the limit: 24000/1001 was measured from time stamps that were rounded."""
 
+    def text(self) -> str:
+        """Return the limit as people write it, such as `0.3 to 20` or `at least 480 px`."""
+        unit = f" {self.unit}" if self.unit else ""
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g} to {self.high:g}{unit}"
+        if self.low is None and self.high is None:
+            return "none"
+        return f"at least {self.low:g}{unit}" if self.low is not None else f"at most {self.high:g}{unit}"
+
 
 def first_broken(bounds: Sequence[Bound]) -> str:
     """Return SQL that yields e.g. 'duration 3.2 s < 4 s' for the first broken limit, or NULL."""

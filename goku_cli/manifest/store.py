@@ -27,6 +27,8 @@ from goku_cli.errors import GokuError, UsageError
 Row = dict[str, Any]
 Parameters = Sequence[Any] | Mapping[str, Any]
 """Values for `?` marks, or for `$name` marks."""
+MEMORY = "3GB"
+"""What DuckDB may hold before it spills to disk, beside the workers that decode."""
 STREAMED = 2048
 """Rows of a streamed query that are in memory."""
 
@@ -53,7 +55,7 @@ class Manifest:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         with translated(path):
-            self.connection = duckdb.connect(str(path), read_only=read_only)
+            self.connection = duckdb.connect(str(path), read_only=read_only, config={"memory_limit": MEMORY})
             try:
                 self._migrate(read_only)
             except BaseException:
@@ -207,6 +209,18 @@ class Manifest:
             )
         with translated(self.path):
             self.execute("CHECKPOINT")
+
+    def clip(self, start: str) -> Row:
+        """Return the row of `clip_files` whose id begins with `start`.
+
+        Raises:
+            UsageError: there is none, or more than one.
+        """
+        found = self.query("SELECT * FROM clip_files WHERE starts_with(id, ?) ORDER BY id LIMIT 2", [start])
+        if len(found) != 1:
+            what = f"no clip {start}" if not found else f"more than one clip begins with {start}"
+            raise UsageError(f"{what} in {self.path}; see: goku show {self.path} --sql 'SELECT id FROM clips'")
+        return found[0]
 
     def selection(self, name: str | None) -> str:
         """Return the selection to work on: the one named, or the only or newest one there is.

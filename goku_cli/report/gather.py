@@ -83,11 +83,11 @@ def gather(manifest: Manifest, name: str | None) -> Report:
 def _histograms(manifest: Manifest, selection: str | None) -> list[Histogram]:
     limits = _limits(manifest, selection)
     found = []
-    for row in manifest.query("SELECT DISTINCT metric FROM scores ORDER BY metric"):
+    for row in manifest.query("SELECT DISTINCT metric FROM current_scores ORDER BY metric"):
         values = [
             r["value"]
             for r in manifest.query(
-                f"SELECT value FROM scores WHERE metric = ? AND isfinite(value) USING SAMPLE {MOST_VALUES}",
+                f"SELECT value FROM current_scores WHERE metric = ? AND isfinite(value) USING SAMPLE {MOST_VALUES}",
                 [row["metric"]],
             )
         ]
@@ -99,17 +99,20 @@ def _histograms(manifest: Manifest, selection: str | None) -> list[Histogram]:
 def _limits(manifest: Manifest, selection: str | None) -> dict[str, dict[str, float]]:
     """Return {metric: {"min": ..., "max": ...}} for videos from the tier recipe that made the selection."""
     rows = manifest.query(
-        "SELECT arguments ->> 'tier' AS tier FROM runs WHERE command = 'filter' AND status = 'ok' ORDER BY id DESC"
+        "SELECT arguments ->> 'tier' AS tier, arguments ->> 'scorers' AS scorers FROM runs "
+        "WHERE command = 'filter' AND status = 'ok' ORDER BY id DESC"
     )
-    tier = next((row["tier"] for row in rows if Path(row["tier"]).stem == selection), None)
+    made = next((row for row in rows if Path(row["tier"]).stem == selection), None)
     try:
-        recipe = read_toml(find("tiers", tier)) if tier else {}
+        recipe = read_toml(find("tiers", made["tier"])) if made else {}
     except UsageError:  # the recipe was moved since; the figures are still worth showing
         return {}
-    return {
-        metric: {end: float(limits[end]) for end in ("min", "max") if end in limits}
-        for metric, limits in recipe.get("video", {}).get("scores", {}).items()
-    }
+    scorers = json.loads(made["scorers"]) if made else {}
+    found = {}
+    for metric, table in recipe.get("video", {}).get("scores", {}).items():
+        limits = table.get(scorers.get(metric), table)
+        found[metric] = {end: float(limits[end]) for end in ("min", "max") if end in limits}
+    return found
 
 
 def _classes(manifest: Manifest, selection: str | None) -> list[ClassShare]:
