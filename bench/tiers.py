@@ -17,8 +17,8 @@ FILL = [
     "INSERT INTO sources (id, kind) SELECT printf('%032x', i), 'video' FROM range({n} // 10) AS t (i)",
     "INSERT INTO source_paths (source, path, bytes, mtime_ns) SELECT id, '/videos/' || id || '.mp4', 1, 1 FROM sources",
     "INSERT INTO clips (id, source, start_us, end_us, frames, width, height, fps, key_hash, key_colors) "
-    "SELECT printf('%032x', i), printf('%032x', i // 10), i % 10 * 5000000, i % 10 * 5000000 + 5000000, 120, 1920, 1080, "
-    "24, printf('%016x', hash(i)), list_transform(range(192), lambda x: (hash(i, x) % 256)::UTINYINT) "
+    "SELECT printf('%032x', i), printf('%032x', i // 10), i % 10 * 5000000, i % 10 * 5000000 + 5000000, 120, 1920, "
+    "1080, 24, printf('%016x', hash(i)), list_transform(range(192), lambda x: (hash(i, x) % 256)::UTINYINT) "
     "FROM range({n}) AS t (i)",
 ]
 FIGURES = {"dino_sim": (0.7, 0.3), "aesthetic": (3, 5), "ocr_area": (0, 0.03), "motion": (0, 30), "shake": (0, 10)}

@@ -18,7 +18,8 @@ import resource
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,7 +32,9 @@ COMMIT_SECONDS = 2.0
 COMMIT_SHARE = 0.05
 """Most of the time that may go into commits: the more rows there are, the longer each takes."""
 CHUNK = 5_000
-"""Items whose receipts are looked up together."""
+"""Items whose receipts are looked up together, and most that wait for a commit."""
+TENSORS = 64
+"""Results with tensors that wait for a commit: ten seconds of frames are 25 MB."""
 MEMORY = 4 << 30
 """Bytes of memory of its own that a worker may take."""
 
@@ -135,9 +138,11 @@ class Quiet:
 def run_stage(
     manifest: Manifest, stage: str, params: str, items: Iterable[Item], work: Callable[[Any], Rows], *,
     total: int, workers: int = 0, timeout: float = 3600.0, progress: Progress | None = None,
-    store: Callable[[list[Rows]], None] | None = None,
+    store: Callable[[list[Rows]], None] | None = None, threads: bool = False,
 ) -> Outcome:  # fmt: skip
     """Do the pending ones of `total` items in `workers` processes (0: one per core; 1: this one, for debugging).
+
+    With `threads` the workers are threads of this process: for work that waits for a server.
 
     `work` is a module-level function of the payload. An exception of any kind fails its own item alone, and so does
     taking more than `timeout` seconds. `store` gets the results of each batch before its rows are committed: it
@@ -148,19 +153,20 @@ def run_stage(
     progress.start(stage, total)
     todo = _pending(manifest, stage, params, items, outcome, progress)
     batch: list[tuple[Item, Rows | Failure]] = []
-    committed, pause = time.monotonic(), COMMIT_SECONDS
-    results = _results(todo, work, workers or os.cpu_count() or 1, timeout)
+    committed, pause, tensors = time.monotonic(), COMMIT_SECONDS, 0
+    pool = _threads(workers or 1) if threads else _processes(workers or os.cpu_count() or 1, timeout)
+    results = _results(todo, work, pool, workers)
     try:
         with contextlib.closing(results):
             for item, result in results:
                 batch.append((item, result))
                 outcome.note(result)
                 progress.advance()
-                if (started := time.monotonic()) - committed > pause:
-                    ready, batch = batch, []
-                    _commit(manifest, stage, params, ready, store)
-                    committed = time.monotonic()
-                    pause = max(COMMIT_SECONDS, (committed - started) / COMMIT_SHARE)
+                tensors += isinstance(result, Rows) and bool(result.tensors)
+                if time.monotonic() - committed > pause or len(batch) == CHUNK or tensors == TENSORS:
+                    ready, batch, tensors = batch, [], 0
+                    took = _commit(manifest, stage, params, ready, store)
+                    committed, pause = time.monotonic(), max(COMMIT_SECONDS, took / COMMIT_SHARE)
     finally:  # what is finished is kept, also when somebody pressed Ctrl-C
         _commit(manifest, stage, params, batch, store)
     return outcome
@@ -192,7 +198,7 @@ def _attempt(work: Callable[[Any], Rows], payload: Any) -> Rows | Failure:
 
 
 def _results(
-    items: Iterator[Item], work: Callable[[Any], Rows], workers: int, timeout: float
+    items: Iterator[Item], work: Callable[[Any], Rows], pool: "AbstractContextManager[Submit]", workers: int
 ) -> Generator[tuple[Item, Rows | Failure], None, None]:
     if workers == 1:
         for item in items:
@@ -201,29 +207,47 @@ def _results(
     first = next(items, None)
     if first is None:  # starting processes takes a second
         return
-    # Spawn, not fork: decoders and torch hold threads that a forked child would inherit half alive.
-    pool = ProcessPool(workers, initializer=_begin_worker, context=multiprocessing.get_context("spawn"))
     queue = itertools.chain([first], items)
     running: dict[Future[Rows | Failure], Item] = {}
-    try:
+    with pool as submit:
         while True:
-            for item in itertools.islice(queue, workers * 3 - len(running)):
-                running[pool.schedule(_attempt, args=[work, item.payload], timeout=timeout)] = item
+            for item in itertools.islice(queue, (workers or os.cpu_count() or 1) * 3 - len(running)):
+                running[submit(work, item.payload)] = item
             if not running:
                 return
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                yield running.pop(future), _result(future, timeout)
+                yield running.pop(future), _result(future)
+
+
+Submit = Callable[[Callable[[Any], Rows], Any], Future[Rows | Failure]]
+
+
+@contextlib.contextmanager
+def _processes(workers: int, timeout: float) -> Iterator[Submit]:
+    # Spawn, not fork: decoders and torch hold threads that a forked child would inherit half alive.
+    pool = ProcessPool(workers, initializer=_begin_worker, context=multiprocessing.get_context("spawn"))
+    try:
+        yield lambda work, payload: pool.schedule(_attempt, args=[work, payload], timeout=timeout)
     finally:
         pool.stop()
         pool.join()
 
 
-def _result(future: "Future[Rows | Failure]", timeout: float) -> Rows | Failure:
+@contextlib.contextmanager
+def _threads(workers: int) -> Iterator[Submit]:
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield lambda work, payload: pool.submit(_attempt, work, payload)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(future: "Future[Rows | Failure]") -> Rows | Failure:
     try:
         return future.result()
-    except TimeoutError:
-        return Failure(Cause.TIMEOUT, f"timeout: not done after {timeout:g} s")
+    except TimeoutError as error:
+        return Failure(Cause.TIMEOUT, f"timeout: not done after {error.args[1]:g} s")
     except ProcessExpired as error:
         return Failure(Cause.CRASHED, f"crashed: the worker process ended with code {error.exitcode}")
 
@@ -242,11 +266,13 @@ def _begin_worker() -> None:
 def _commit(
     manifest: Manifest, stage: str, params: str, batch: list[tuple[Item, Rows | Failure]],
     store: Callable[[list[Rows]], None] | None,
-) -> None:  # fmt: skip
+) -> float:  # fmt: skip
+    """Write a batch; return the seconds that the database took."""
     if not batch:
-        return
+        return 0.0
     if store is not None:
         store([result for _, result in batch if isinstance(result, Rows)])
+    started = time.monotonic()
     now = datetime.datetime.now()
     inserts: dict[str, list[Row]] = {"receipts": [], "failures": []}
     replaced: dict[tuple[str, str], list[str]] = {}
@@ -276,3 +302,4 @@ def _commit(
         for table, by_id in once.items():
             known = manifest.matching(f'SELECT id FROM "{table}" JOIN asked ON id = key', list(by_id))
             manifest.insert(table, [by_id[key] for key in by_id.keys() - {row["id"] for row in known}])
+    return time.monotonic() - started

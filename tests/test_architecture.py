@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "goku_cli"
 FLOOR_OF = {
     "errors": 0,
     "registry": 1, "publish": 1, "wording": 1, "weights": 1, "recipe": 2,
-    "manifest": 2, "media": 2, "model": 2, "shapes": 2,
+    "manifest": 2, "media": 2, "model": 2, "shapes": 2, "vision": 2,
     "stage": 3,
     "ingest": 4, "split": 4, "filter": 4, "caption": 4, "balance": 4, "encode": 4, "train": 4, "sample": 4,
     "evaluate": 4, "synth": 4, "report": 4, "checkup": 4,
@@ -22,6 +22,8 @@ DOORS = {
     "av": ["media/"],
     "ffmpeg": ["media/ffmpeg.py"],
     "imageio_ffmpeg": ["media/ffmpeg.py"],
+    "aiohttp": ["ingest/fetch.py"],
+    "fsspec": ["ingest/fetch.py"],
     "scenedetect": ["split/"],
     "rapidocr": ["filter/ocr.py"],
     "deepspeed": ["train/worker.py"],
@@ -30,9 +32,9 @@ DOORS = {
     "rich": ["cli/"],
     "diffusers": ["model/wan_codec.py"],
     "transformers": ["model/text.py", "filter/dinov2.py"],
-    "open_clip": ["filter/clip.py"],
+    "open_clip": ["vision/clip.py"],
     "easyocr": ["filter/craft.py"],
-    "torch": ["model/", "train/", "sample/", "encode/", "checkup/", "filter/"],
+    "torch": ["model/", "train/", "sample/", "encode/", "checkup/", "filter/", "vision/"],
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

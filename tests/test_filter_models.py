@@ -22,6 +22,7 @@ from goku_cli.ingest.walk import find_media
 from goku_cli.manifest.store import Manifest
 from goku_cli.split.settings import SplitSettings
 from goku_cli.split.split import split
+from goku_cli.vision.clip import encoder
 from goku_cli.weights import AESTHETIC, ALL, CLIP, CRAFT, DINOV2, RAFT
 
 TINY_CLIP = {
@@ -69,10 +70,10 @@ def weights(tmp_path_factory):
 
     torch.save(Network(pretrained=False).state_dict(), CRAFT.place)
     patch.setitem(easyocr.config.detection_models["craft"], "md5sum", easyocr.utils.calculate_md5(str(CRAFT.place)))
-    clip_room.encoder.cache_clear()
+    encoder.cache_clear()
     yield CLIP.place.parent
     patch.undo()
-    clip_room.encoder.cache_clear()
+    encoder.cache_clear()
 
 
 def moving(seed=1, frames=17, speed=4):
@@ -93,7 +94,7 @@ def test_the_aesthetic_predictor_is_the_published_one(weights):
     clips = [moving(1), moving(2)]
     published = Published().eval()
     published.load_state_dict(torch.load(AESTHETIC.path(), weights_only=True))
-    rows = clip_room.encoder().images(clips)
+    rows = clip_room._features(clips)
     wanted = [float(published.layers(features).mean()) for features in rows]
     assert clip_room.load_aesthetic()(clips) == pytest.approx(wanted, rel=1e-5)
     assert rows[0].shape == (3, 32) and rows[0].norm(dim=1) == pytest.approx(torch.ones(3))
@@ -103,7 +104,7 @@ def test_questions_give_probabilities_and_share_one_encoding(weights):
     clips = [moving(1), moving(2)]
     for load in (clip_room.load_nsfw, clip_room.load_watermark):
         assert all(0 < chance < 1 for chance in load()(clips))
-    assert all(clip in clip_room.encoder().known for clip in clips)
+    assert all(clip in clip_room._known for clip in clips)
 
 
 def test_raft_and_easyocr_run(weights):

@@ -10,7 +10,7 @@ from films import film, picture
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.ingest.ingest import ingest, rejections
 from goku_cli.ingest.rules import load_rules
-from goku_cli.ingest.sidecar import read_sidecar
+from goku_cli.ingest.sidecar import Said, read_sidecar
 from goku_cli.ingest.walk import find_media
 from goku_cli.manifest.store import Manifest
 
@@ -34,18 +34,47 @@ def run(manifest, *paths, rules="none"):
     return ingest(manifest, find_media(paths), load_rules(rules), workers=1)
 
 
-def test_walk_ends_in_loops_and_skips_what_is_not_meant(raw, tmp_path):
+def names(media):
+    return [found.name.rpartition("/")[2] for found in media]
+
+
+def test_walk_ends_in_loops_and_skips_what_is_not_meant(raw):
     (raw / "sub").mkdir()
     (raw / "sub" / "loop").symlink_to(raw)
-    os.mkfifo(raw / "pipe.mp4")
     for name in (".hidden.mp4", "x.tmp-1234.mp4", "notes.txt", "sub/UPPER.PNG"):
         (raw / name).write_bytes(b"x")
-    assert [path.name for path in find_media([raw, raw / "a.mp4"])] == ["a.mp4", "p.png", "UPPER.PNG"]
+    assert names(find_media([raw])) == ["a.mp4", "p.png", "UPPER.PNG"]
 
 
-def test_walk_says_what_is_wrong(tmp_path):
-    with pytest.raises(UsageError, match="no file or folder at"):
-        find_media([tmp_path / "gone"])
+def test_folders_may_be_nested_deeper_than_calls(raw, monkeypatch):
+    monkeypatch.chdir(raw)
+    for _ in range(1200):
+        os.mkdir("d")
+        os.chdir("d")
+    assert names(find_media([raw])) == ["a.mp4", "p.png"]
+    assert names(find_media([f"{raw}/**/*.png"])) == ["p.png"]
+    for _ in range(1200):  # pytest could not remove them
+        os.chdir("..")
+        os.rmdir("d")
+
+
+def test_what_goku_wrote_itself_is_not_found(raw):
+    (raw / "my.duckdb").touch()
+    (raw / "my.files").mkdir()
+    shutil.copy(raw / "a.mp4", raw / "my.files" / "b.mp4")
+    assert names(find_media([raw])) == ["a.mp4", "p.png"]
+
+
+def test_links_out_of_a_folder_are_followed_when_asked(manifest, raw, tmp_path):
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "a.mp4").symlink_to(raw / "a.mp4")
+    (tmp_path / "links" / "raw").symlink_to(raw)
+    assert run(manifest, tmp_path / "links").failed == 2
+    assert {row["cause"] for row in manifest.query("SELECT cause FROM failures")} == {"not a regular file"}
+    assert names(find_media([tmp_path / "links"], follow_links=True)) == ["a.mp4", "a.mp4", "p.png"]
+
+
+def test_a_folder_without_media_says_so(tmp_path):
     with pytest.raises(GokuError, match=r"no video .* in .*name another folder"):
         find_media([tmp_path])
 
@@ -72,6 +101,15 @@ def test_a_moved_file_keeps_its_source(manifest, raw):
     (raw / "a.mp4").rename(raw / "moved.mp4")
     run(manifest, raw)
     assert manifest.query("SELECT path FROM source_paths WHERE path LIKE '%.mp4'") == [{"path": str(raw / "moved.mp4")}]
+
+
+def test_a_source_that_is_away_under_all_its_names_keeps_them(manifest, raw):
+    shutil.copy(raw / "a.mp4", raw / "b.mp4")
+    run(manifest, raw)
+    for name in ("a.mp4", "b.mp4"):
+        (raw / name).unlink()
+    run(manifest, raw)
+    assert manifest.value("SELECT count(*) FROM source_paths WHERE path LIKE '%.mp4'") == 2
 
 
 def test_unreadable_files_are_failures(manifest, raw):
@@ -117,20 +155,28 @@ def test_unknown_rule_names_the_nearest(tmp_path):
         load_rules("papre")
 
 
+def read(path):
+    said = Said()
+    read_sidecar(said, str(path))
+    return said
+
+
 def test_sidecars(tmp_path):
     text, parts, whole, other = (tmp_path / name for name in ("a.txt", "b.json", "c.json", "d.json"))
     text.write_bytes(b"a red\x1b[31m circle\n\n" + b"\xff" + b"y" * 9000)
     parts.write_text(json.dumps({"captions": [{"start": 0.5, "end": 2, "text": "a dog"}, {"text": "no time"}]}))
     whole.write_text(json.dumps({"caption": "a cat\u202e"}))
-    other.write_text(json.dumps({"title": "something else"}))
-    ((start, end, said),) = read_sidecar(text)
+    other.write_text(json.dumps({"title": "something else", "url": "http://e.org", "license": "cc0"}))
+    ((start, end, said),) = read(text).captions
     assert (start, end, len(said)) == (None, None, 4000) and said.startswith("a red[31m circle")
-    assert read_sidecar(parts) == [(500_000, 2_000_000, "a dog")]
-    assert read_sidecar(whole) == [(None, None, "a cat")]
-    assert read_sidecar(other) == []
+    assert read(parts).captions == [(500_000, 2_000_000, "a dog")]
+    assert read(whole).captions == [(None, None, "a cat")]
+    assert read(whole).wrong == ["what hides or turns text was left out of: a cat"]
+    assert read(other) == Said(origin="http://e.org", license="cc0")
+    other.write_text(json.dumps({"captions": [{"start": 0, "end": 1e300, "text": "for ever"}]}))
+    assert "no text can be from 0.0 to 1e+300 s" in read(other).wrong[0]
     other.write_text("[" * 100_000)
-    with pytest.raises(GokuError, match=r"sidecar d\.json is not a caption file"):
-        read_sidecar(other)
+    assert "d.json is not a caption file" in read(other).wrong[0]
 
 
 def test_an_edited_sidecar_is_read_again(manifest, raw):

@@ -16,38 +16,54 @@ from goku_cli.cli.options import TIMEOUT, AsJson, Output, Reference, Strict, Tim
 from goku_cli.filter import tier as filter_tier
 from goku_cli.filter.scorers import in_use
 from goku_cli.ingest import rules as ingest_rules
-from goku_cli.split.settings import SplitSettings
+from goku_cli.split.settings import SplitSettings, WriteSettings
 
 CAPTION = CaptionSettings()
 SPLIT = SplitSettings()
+WRITE = WriteSettings()
 
 
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Video and image files, and folders of them.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Files, folders, quoted globs, lists (csv, tsv, parquet, jsonl), tars, http, s3 URLs; -: stdin.",
+        ),
+    ],
     manifest: Annotated[
         Path, typer.Option("-m", "--manifest", help="The manifest to write, e.g. manifests/my.duckdb.")
     ],
     rules: Annotated[
         str, typer.Option(help="Cheap rules: a packaged name (paper, none) or a TOML file.")
     ] = ingest_rules.DEFAULT,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Also follow links out of the folders.")] = False,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Also fetch from private addresses, such as 127.0.0.1.")
+    ] = False,
     workers: Workers = 0,
+    timeout: Timeout = TIMEOUT,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring videos and images into a manifest, measured, with their sidecar captions (x.txt or x.json).
+    """Bring videos and images into a manifest, measured, with their captions (x.txt, x.json, a column of a list).
 
-    A file whose bytes are known already adds a name, not a source. Run again, it does what is new or changed.
+    A file whose bytes are known already adds a name, not a source. What comes from a URL or a tar is kept beside the
+    manifest, in NAME.files. Run again, it does what is new or changed, and what failed.
 
     Example: goku ingest videos/ -m manifests/my.duckdb
     """
-    from goku_cli.ingest.ingest import ingest as ingest_files
+    from goku_cli.ingest.ingest import ingest as ingest_media
     from goku_cli.ingest.ingest import rejections
     from goku_cli.ingest.walk import find_media
 
-    files, limits = find_media(paths), ingest_rules.load_rules(rules)
-    arguments = {"paths": paths, "rules": rules}
+    media, limits = find_media(paths, follow_links), ingest_rules.load_rules(rules)
+    arguments = {"paths": paths, "rules": rules, "follow_links": follow_links, "allow_private": allow_private}
     with working("ingest", str(manifest), arguments=arguments, create=True, as_json=as_json) as session:
-        outcome = ingest_files(session.manifest, files, limits, workers=workers, progress=session.bar)
+        outcome = ingest_media(
+            session.manifest, media, limits, allow_private=allow_private, workers=workers, timeout=timeout,
+            progress=session.bar,
+        )  # fmt: skip
         session.count(outcome, "ingest")
         session.counts["rejected"] = dict(rejections(session.manifest))
         for rule, count in rejections(session.manifest):
@@ -58,11 +74,15 @@ def ingest(
 def split(
     manifest: Reference = None,
     detector: Annotated[
-        str, typer.Option(help="Shot detector: adaptive, content, or module:function.")
+        str,
+        typer.Option(help="Shot detector: adaptive, content, hash, histogram, threshold, or module:function."),
     ] = SPLIT.detector,
     threshold: Annotated[
         float | None, typer.Option(help="The detector's threshold; its own default when absent.")
     ] = SPLIT.threshold,
+    frame_skip: Annotated[
+        int, typer.Option(min=0, help="Frames that the detector skips after each one; cuts stay exact.")
+    ] = SPLIT.frame_skip,
     similarity: Annotated[
         str, typer.Option(help="Feature of the second cut: layout, or module:function.")
     ] = SPLIT.similarity,
@@ -74,32 +94,40 @@ def split(
     write_clips: Annotated[
         Path | None, typer.Option(help="Also cut every clip to an H.264 file in this folder.")
     ] = None,
+    crf: Annotated[int, typer.Option(min=0, max=51, help="Quality of those files: less is better.")] = WRITE.crf,
+    preset: Annotated[str, typer.Option(help="x264's preset for those files.")] = WRITE.preset,
     output: Output = None,
     workers: Workers = 0,
+    timeout: Timeout = TIMEOUT,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Split sources into clips: shot boundaries, then frames a second apart that are too unlike, then length.
 
-    Clips are ranges of time; nothing is copied unless --write-clips asks for it. Fades belong to no clip.
+    Clips are ranges of time; nothing is copied unless --write-clips asks for it. No clip holds a frame of a fade or
+    a dissolve, or a place that does not decode.
 
     Example: goku split manifests/my.duckdb --max-seconds 8
     """
-    from goku_cli.split import split as room
+    from goku_cli.split.split import split as split_sources
+    from goku_cli.split.write import write_clips as cut_files
 
     settings = SplitSettings(
-        detector=detector, threshold=threshold, similarity=similarity, min_similarity=min_similarity,
-        min_seconds=min_seconds, max_seconds=max_seconds,
+        detector=detector, threshold=threshold, frame_skip=frame_skip, similarity=similarity,
+        min_similarity=min_similarity, min_seconds=min_seconds, max_seconds=max_seconds,
     )  # fmt: skip
-    arguments = {**vars(settings), "write_clips": write_clips}
+    encoding = WriteSettings(crf=crf, preset=preset)
+    arguments = {**vars(settings), "write_clips": write_clips, **vars(encoding)}
     with working("split", manifest, arguments=arguments, output=output, as_json=as_json) as session:
-        outcome = room.split(session.manifest, settings, workers=workers, progress=session.bar)
+        outcome = split_sources(session.manifest, settings, workers=workers, timeout=timeout, progress=session.bar)
         session.count(outcome, "split")
         session.counts["clips"] = session.manifest.value("SELECT count(*) FROM clips")
         say(f"  {session.counts['clips']} clips in the manifest")
         outcome.check("split", strict)
         if write_clips is not None:
-            cut = room.write_clips(session.manifest, write_clips, workers=workers, progress=session.bar)
+            cut = cut_files(
+                session.manifest, write_clips, encoding, workers=workers, timeout=timeout, progress=session.bar
+            )
             session.count(cut, "write-clips")
             cut.check("write-clips", strict)
 

@@ -1,19 +1,15 @@
-"""CLIP on key frames: the LAION aesthetic predictor, and zero-shot questions. The only module that imports open_clip.
-
-One image encoder (OpenAI's ViT-L/14) serves every question; a clip's features are computed once.
-"""
+"""CLIP on key frames: the LAION aesthetic predictor, and zero-shot questions."""
 
 import weakref
 from collections.abc import Callable, Sequence
-from functools import cache
 
-import open_clip
 import torch
 from torch import Tensor, nn
 
 from goku_cli.errors import GokuError
-from goku_cli.filter.device import by_clip, device, in_batches, square
 from goku_cli.filter.sampled import SampledClip
+from goku_cli.vision.clip import encoder
+from goku_cli.vision.device import by_clip
 from goku_cli.weights import AESTHETIC, CLIP
 
 Scorer = Callable[[Sequence[SampledClip]], list[float]]
@@ -28,41 +24,16 @@ WATERMARK = (
 )
 
 
-class Encoder:
-    """CLIP's two encoders, which return unit vectors."""
-
-    def __init__(self) -> None:
-        path = CLIP.path()
-        self.model = open_clip.create_model(f"local-dir:{path}", precision="fp32").to(device()).eval()
-        self.tokenizer = open_clip.get_tokenizer(f"local-dir:{path}")
-        self.known: weakref.WeakKeyDictionary[SampledClip, Tensor] = weakref.WeakKeyDictionary()
-
-    def images(self, clips: Sequence[SampledClip]) -> list[Tensor]:
-        """Return the features (seconds, D) of each clip."""
-        fresh = [clip for clip in clips if clip not in self.known]
-        config = open_clip.get_model_preprocess_cfg(self.model)
-        side = config["size"] if isinstance(config["size"], int) else config["size"][0]
-        frames = [square(frame, side, config["mean"], config["std"]) for clip in fresh for frame in clip.seconds]
-        if frames:
-            rows = in_batches(lambda pixels: self.model.encode_image(pixels, normalize=True), frames)
-            self.known.update(zip(fresh, by_clip(rows, [len(clip.seconds) for clip in fresh]), strict=True))
-        return [self.known[clip] for clip in clips]
-
-    @torch.inference_mode()
-    def texts(self, lines: Sequence[str]) -> Tensor:
-        """Return the features (N, D) of N lines."""
-        return self.model.encode_text(self.tokenizer(list(lines)).to(device()), normalize=True).float().cpu()
-
-    @property
-    def scale(self) -> float:
-        """What CLIP multiplies cosines by before a softmax."""
-        return float(self.model.logit_scale.exp())
+def _features(clips: Sequence[SampledClip]) -> list[Tensor]:
+    """Return the features (seconds, D) of each clip's key frames, computed once for all questions."""
+    fresh = [clip for clip in clips if clip not in _known]
+    if fresh:
+        rows = encoder().images([frame for clip in fresh for frame in clip.seconds])
+        _known.update(zip(fresh, by_clip(rows, [len(clip.seconds) for clip in fresh]), strict=True))
+    return [_known[clip] for clip in clips]
 
 
-@cache
-def encoder() -> Encoder:
-    """Return the one encoder of this process."""
-    return Encoder()
+_known: "weakref.WeakKeyDictionary[SampledClip, Tensor]" = weakref.WeakKeyDictionary()
 
 
 def load_aesthetic() -> Scorer:
@@ -71,12 +42,11 @@ def load_aesthetic() -> Scorer:
     Raises:
         GokuError: weights are missing, or are of another CLIP.
     """
-    eyes = encoder()
     predictor = _predictor()
 
     def score(clips: Sequence[SampledClip]) -> list[float]:
         with torch.inference_mode():
-            return [float(predictor(rows).mean()) for rows in eyes.images(clips)]
+            return [float(predictor(rows).mean()) for rows in _features(clips)]
 
     return score
 
@@ -96,7 +66,7 @@ def _question(yes: Sequence[str], no: Sequence[str], *, most: bool = True) -> Sc
     answers = eyes.texts([*yes, *no])
 
     def score(clips: Sequence[SampledClip]) -> list[float]:
-        chances = [(eyes.scale * rows @ answers.T).softmax(1)[:, : len(yes)].sum(1) for rows in eyes.images(clips)]
+        chances = [(eyes.scale * rows @ answers.T).softmax(1)[:, : len(yes)].sum(1) for rows in _features(clips)]
         return [float(chance.max() if most else chance.mean()) for chance in chances]
 
     return score

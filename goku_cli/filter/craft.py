@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from goku_cli.filter.device import device
 from goku_cli.filter.sampled import SampledClip
+from goku_cli.vision.device import device
 from goku_cli.weights import CRAFT
 
 CANVAS = 640

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from goku_cli.filter.device import by_clip, device, in_batches, square
 from goku_cli.filter.sampled import SampledClip
+from goku_cli.vision.device import by_clip, device, in_batches, square
 from goku_cli.weights import DINOV2
 
 SIDE = 224

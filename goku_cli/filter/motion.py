@@ -31,12 +31,14 @@ def dis_flow(clip: SampledClip) -> float:
 def shake(clip: SampledClip) -> float:
     """Mean length of the second difference of the camera's position from sample to sample, in pixels.
 
-    A steady pan has none, however fast it is; a hand that trembles at more than a few hertz has much.
+    A steady pan has none, however fast it is; a hand that trembles at more than a few hertz has much. Frames of half
+    the size are enough: a trembling that matters is longer than a pixel of them.
     """
-    steps = np.array([translation(optical_flow(*pair)) for pair in clip.pairs(1)])
+    halves = [cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for grey in clip.grey]
+    steps = np.array([translation(optical_flow(*pair)) for pair in itertools.pairwise(halves)])
     if len(steps) < 2:
         return 0.0
-    return clip.to_reference * float(np.linalg.norm(np.diff(steps, axis=0), axis=1).mean())
+    return 2 * clip.to_reference * float(np.linalg.norm(np.diff(steps, axis=0), axis=1).mean())
 
 
 def frozen(clip: SampledClip) -> float:

@@ -47,7 +47,7 @@ SCORERS = {
     "clip-watermark": Scorer(
         "watermark", "goku_cli.filter.clip:load_watermark", images=True, default=False, batched=True
     ),
-    "shake": Scorer("shake", "goku_cli.filter.motion:shake"),
+    "shake": Scorer("shake", "goku_cli.filter.motion:shake", version=2),
     "clip-nsfw": Scorer("nsfw", "goku_cli.filter.clip:load_nsfw", images=True, default=False, batched=True),
 }
 

@@ -1,4 +1,4 @@
-"""The cheap rules on raw files, before any model is run (Goku, Table 3). A figure of 0 switches a rule off."""
+"""The cheap rules on raw files, before any model is run (Goku, Table 3). A least figure of 0 switches a rule off."""
 
 from dataclasses import dataclass, field
 
@@ -20,6 +20,8 @@ class VideoRules:
     """kbit/s of the video stream."""
     min_fps: float = 0.0
     """Frames per second, measured from the packets."""
+    max_missing: float | None = None
+    """Share of what the header announces that is not there."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def rejection(rules: Rules) -> str:
                     _side(video.min_short_side),
                     Bound("bitrate", "bitrate / 1e3", low=video.min_bitrate, unit="kbit/s"),
                     Bound("frame rate", "fps", low=video.min_fps, unit="fps", slack=1e-3),
+                    Bound("missing", "missing * 100", high=_percent(video.max_missing), unit="%"),
                 ]
             )
         )
@@ -72,4 +75,8 @@ def _side(pixels: int) -> Bound:
 
 
 def _on(bounds: list[Bound]) -> list[Bound]:
-    return [bound for bound in bounds if bound.low]
+    return [bound for bound in bounds if bound.low or bound.high is not None]
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else share * 100

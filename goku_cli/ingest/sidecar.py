@@ -1,55 +1,94 @@
-"""Captions that lie beside a file: `x.txt` for all of it, `x.json` for parts of it."""
+"""What lies beside a file: `x.txt` or `x.json` (or `x.mp4.txt`, `x.mp4.json`), with captions, origin and license.
+
+Whatever is wrong with a sidecar, the file that it speaks of is as good as before.
+"""
 
 import json
-from pathlib import Path
+import os
+import re
+from dataclasses import dataclass, field
 from typing import Any
 
-from goku_cli.errors import GokuError
 from goku_cli.wording import clean
 
 MAX_BYTES = 1_000_000
 MAX_CHARACTERS = 4_000
+MAX_SECONDS = 1e6
+SUFFIXES = (".json", ".JSON", ".txt", ".TXT")
+"""JSON can say more, so a text is read only when the JSON has no caption."""
+_UNSAFE = re.compile("[\0\u202a-\u202e\u2066-\u2069]")
+Caption = tuple[int | None, int | None, str]
+"""start_us and end_us, None for the whole file, and the text."""
 
 
-def sidecar_of(path: Path) -> Path | None:
-    """Return the sidecar beside a media file; `x.json`, which can say more, comes before `x.txt`."""
-    for suffix in (".json", ".txt"):
-        beside = path.with_suffix(suffix)
-        if beside.is_file():
-            return beside
-    return None
+@dataclass
+class Said:
+    """What is said of one file."""
 
+    captions: list[Caption] = field(default_factory=list)
+    origin: str | None = None
+    license: str | None = None
+    wrong: list[str] = field(default_factory=list)
+    """Why something was not read."""
 
-def read_sidecar(path: Path) -> list[tuple[int | None, int | None, str]]:
-    """Return (start_us, end_us, text) of each caption; None, None for the whole file. Other JSON says nothing.
-
-    Raises:
-        GokuError: the file is too large or is not JSON.
-    """
-    if path.stat().st_size > MAX_BYTES:
-        raise GokuError(f"sidecar {path.name} is larger than {MAX_BYTES} bytes")
-    text = path.read_text(encoding="utf-8", errors="replace")
-    found: list[tuple[int | None, int | None, str]]
-    if path.suffix.lower() == ".txt":
-        found = [(None, None, text)]
-    else:
+    def read(self, name: str, suffix: str, size: int, content: bytes) -> None:
+        """Add what a sidecar says; what is said already stays."""
+        if size > MAX_BYTES:
+            self.wrong.append(f"{name} is larger than {MAX_BYTES} bytes")
+            return
+        text = content.decode("utf-8-sig", "replace")
+        if "\ufffd" in text:
+            self.wrong.append(f"{name} is not UTF-8")
+        if suffix == ".txt":
+            self.add(text)
+            return
         try:
-            found = _captions(json.loads(text))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise GokuError(f"sidecar {path.name} is not a caption file: {error}") from error
-    cleaned = [(start, end, clean(words, MAX_CHARACTERS)) for start, end, words in found]
-    return [caption for caption in cleaned if caption[2]]
+            self._read_json(json.loads(text))
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            self.wrong.append(f"{name} is not a caption file: {error}")
+
+    def add(self, text: str, start_us: int | None = None, end_us: int | None = None) -> None:
+        """Add one caption, unless the whole file has one already."""
+        words = clean(text, MAX_CHARACTERS)
+        if _UNSAFE.search(text):
+            self.wrong.append(f"what hides or turns text was left out of: {words[:40]}")
+        if words and (start_us is not None or not self.captions):
+            self.captions.append((start_us, end_us, words))
+
+    def _read_json(self, said: Any) -> None:
+        """Read {"caption": text} or {"captions": [{"start": seconds, "end": seconds, "text": text}, ...]}."""
+        if not isinstance(said, dict):
+            return
+        self.origin = self.origin or _line(said.get("url"))
+        self.license = self.license or _line(said.get("license"))
+        if isinstance(said.get("caption"), str):
+            self.add(said["caption"])
+            return
+        for part in said.get("captions") or ():
+            if isinstance(part, dict) and isinstance(part.get("text"), str) and "start" in part and "end" in part:
+                start, end = float(part["start"]), float(part["end"])
+                if not 0 <= start <= end <= MAX_SECONDS:
+                    raise ValueError(f"no text can be from {start} to {end} s")
+                self.add(part["text"], round(start * 1e6), round(end * 1e6))
 
 
-def _captions(said: Any) -> list[tuple[int | None, int | None, str]]:
-    """Read {"caption": text} or {"captions": [{"start": seconds, "end": seconds, "text": text}, ...]}."""
-    if not isinstance(said, dict):
-        return []
-    if isinstance(said.get("caption"), str):
-        return [(None, None, said["caption"])]
-    parts = [part for part in said.get("captions") or () if isinstance(part, dict)]
-    return [
-        (round(float(part["start"]) * 1e6), round(float(part["end"]) * 1e6), part["text"])
-        for part in parts
-        if "start" in part and "end" in part and isinstance(part.get("text"), str)
-    ]
+def sidecars_of(path: str) -> list[str]:
+    """Return the sidecars beside a media file, those that can say more first."""
+    stem = os.path.splitext(path)[0]
+    names = (base + suffix for suffix in SUFFIXES for base in (stem, path))
+    return [name for name in names if os.path.isfile(name)]
+
+
+def read_sidecar(said: Said, path: str) -> None:
+    """Add what a sidecar file says."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        said.wrong.append(f"{os.path.basename(path)}: {error.strerror}")
+        return
+    said.read(os.path.basename(path), os.path.splitext(path)[1].lower(), len(content), content)
+
+
+def _line(value: Any) -> str | None:
+    return clean(value, MAX_CHARACTERS) or None if isinstance(value, str) else None

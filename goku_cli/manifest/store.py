@@ -241,7 +241,7 @@ class Manifest:
         checks = {
             "sources with one id": "SELECT id FROM sources GROUP BY id HAVING count(*) > 1",
             "clips with one id": "SELECT id FROM clips GROUP BY id HAVING count(*) > 1",
-            "source paths listed twice": "SELECT path FROM source_paths GROUP BY path HAVING count(*) > 1",
+            "source paths listed twice": "SELECT path FROM source_paths GROUP BY path, item HAVING count(*) > 1",
             "clips of no known source": "SELECT id FROM clips WHERE source NOT IN (SELECT id FROM sources)",
             "clips that end before they start": "SELECT id FROM clips WHERE end_us < start_us",
             "scores given twice": "SELECT clip FROM scores GROUP BY clip, metric, scorer HAVING count(*) > 1",

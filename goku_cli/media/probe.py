@@ -2,26 +2,41 @@
 
 Every open of a user's media goes through `open_video` or `open_image`: regular files only, a list of allowed
 container formats (so that a playlist with the name of a video opens nothing else), no protocol but `file`, and
-a cap on pixels.
+caps on pixels, frames, seconds and bytes. The content decides what is an image, not the name.
 """
 
+import contextlib
+import errno
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 from PIL import Image, ImageOps
 
-from goku_cli.errors import Cause, Fault, GokuError
-from goku_cli.media.suffixes import IMAGE_SUFFIXES
+from goku_cli.errors import Cause, Fault
+from goku_cli.media.packets import MAX_SECONDS, read_packets
+from goku_cli.media.sniff import image_format
 
-FORMATS = "mov,mp4,matroska,webm,avi,gif,mpegts,mpeg,flv,asf"
+FORMATS = "mov,mp4,matroska,webm,avi,gif,apng,mpegts,mpeg,flv,asf,ogg"
+PICTURES = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"]
+"""What Pillow may open: some of its other formats run programs."""
+ANIMATED = frozenset(["GIF", "PNG"])
+"""Image formats that are videos when they hold several frames."""
 MAX_PIXELS = 8192 * 8192
+MAX_BYTES = 1 << 40
+"""More than a day of any codec in use; a sparse file can say that it has a million times that."""
+PROBED = {"probesize": "5000000", "analyzeduration": "5000000"}
+"""What may be read to find the streams: bytes and microseconds (the library's own figures, pinned)."""
+MAX_START_US = 1 << 60
+"""Thirty thousand years."""
+FIRST_PACKETS = 300
+"""How many packets may pass without a picture."""
 HDR_TRANSFERS = {16: "pq", 18: "hlg"}
 
 
@@ -46,13 +61,15 @@ class Probe:
     bit_depth: int
     hdr: str | None
     audio: bool
+    missing: float
+    """Share of what the header announces that is not there."""
 
 
 def check_regular(path: Path) -> os.stat_result:
     """Refuse what is not a regular, non-empty file (a FIFO would block every decoder for ever).
 
     Raises:
-        Fault: VANISHED, PERMISSION, NOT_REGULAR or EMPTY.
+        Fault: VANISHED, PERMISSION, NOT_REGULAR, EMPTY or TOO_LARGE.
     """
     try:
         status = path.stat()
@@ -62,10 +79,15 @@ def check_regular(path: Path) -> os.stat_result:
             raise Fault(Cause.PERMISSION, "it may not be read by this user")
     except FileNotFoundError:
         raise Fault(Cause.VANISHED, f"{path} is gone; run goku ingest again") from None
+    except PermissionError:
+        raise Fault(Cause.PERMISSION, "its folder may not be read by this user") from None
     except OSError as error:
-        raise Fault(Cause.UNREADABLE, error.strerror or str(error)) from error
+        looped = error.errno == errno.ELOOP
+        raise Fault(Cause.NOT_REGULAR if looped else Cause.UNREADABLE, error.strerror or str(error)) from error
     if status.st_size == 0:
         raise Fault(Cause.EMPTY)
+    if status.st_size > MAX_BYTES:
+        raise Fault(Cause.TOO_LARGE, f"{status.st_size} bytes; at most {MAX_BYTES} are read")
     return status
 
 
@@ -80,111 +102,160 @@ def check_unchanged(path: Path, size: int, mtime_ns: int) -> None:
         raise Fault(Cause.CHANGED, f"{path} is not what it was; run goku ingest again")
 
 
+def is_image(path: Path) -> bool:
+    """Say whether a file is a still image by its content; an animated GIF or PNG is a video.
+
+    Raises:
+        Fault: NOT_MEDIA or NO_VIDEO, when it is neither; or as `check_regular`.
+    """
+    check_regular(path)
+    name = image_format(path)
+    if name not in ANIMATED:
+        return name is not None
+    try:
+        with _picture(path) as image:
+            return not getattr(image, "is_animated", False)
+    except Fault:
+        return True  # opening it as an image will say why
+
+
 @contextmanager
 def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """Open a video file for reading and yield the container and its video stream.
 
     Raises:
-        GokuError: not a regular file, not a known container, or without a video stream.
+        Fault: not a regular file, not a known container, without a video stream, or too large; DAMAGED when
+            reading it fails within the context.
     """
     check_regular(path)
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS), **PROBED}
     try:
-        container = av.open(f"file:{path.absolute()}", options=options)
+        container = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
+    except av.ArgumentError:
+        raise Fault(Cause.NOT_MEDIA, f"its format is none of {FORMATS}") from None
     except (av.FFmpegError, ValueError) as error:
-        raise GokuError(f"unreadable: {_reason(error)}") from error
+        raise Fault(Cause.UNREADABLE, f"its header or index is missing or damaged ({_reason(error)})") from error
     with container:
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams:
-            raise GokuError("no video stream")
+            raise Fault(Cause.NO_VIDEO)
         stream = streams[0]
-        if stream.codec_context is None or not stream.codec_context.width:
-            raise GokuError("unreadable: no decoder for its video stream")
+        if stream.codec_context is None:
+            raise Fault(Cause.NO_DECODER)
         if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-            raise GokuError(f"more than {MAX_PIXELS} pixels a frame")
+            size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+            raise Fault(Cause.TOO_LARGE, f"{size}; at most {MAX_PIXELS} pixels a frame are read")
         stream.thread_type = "AUTO"
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # a frame may be larger than its header says
         try:
             yield container, stream
         except av.FFmpegError as error:
-            raise GokuError(f"damaged: {_reason(error)}") from error
+            raise Fault(Cause.DAMAGED, _reason(error)) from error
 
 
 def open_image(path: Path) -> np.ndarray:
-    """Return an image as (H, W, 3) uint8 RGB, turned as its EXIF says, transparency laid on grey.
+    """Return an image as (H, W, 3) uint8 RGB, turned as its EXIF says, transparency laid on gray.
 
     Raises:
-        GokuError: not an image that Pillow reads, or a decompression bomb.
+        Fault: not an image that Pillow reads, cut off, or too large.
     """
     check_regular(path)
+    with _picture(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16"):  # Pillow would clip to the lowest 8 bits
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        if upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, (128, 128, 128, 255)), upright)
+        return np.asarray(upright.convert("RGB"))
+
+
+@contextmanager
+def _picture(path: Path) -> Iterator[Image.Image]:
+    """Open an image of an allowed format and size; what Pillow then says of it becomes a Fault."""
+    name = image_format(path)
+    if name is not None and name not in PICTURES:
+        raise Fault(Cause.NO_DECODER, f"{name}; convert it to JPEG or PNG")
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.has_transparency_data:
-                upright = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", upright.size, (128, 128, 128, 255)), upright)
-            return np.asarray(upright.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise GokuError(f"unreadable: {_reason(error)}") from error
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=PICTURES) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Fault(Cause.TOO_LARGE, f"{image.width}x{image.height}; at most {MAX_PIXELS} pixels are read")
+            if image.format == "WEBP" and getattr(image, "is_animated", False):
+                raise Fault(Cause.NO_DECODER, "animated WebP; convert it to GIF or MP4")
+            yield image
+    except (Fault, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise Fault(Cause.TOO_LARGE, _reason(error)) from error
+    except Exception as error:  # a plugin of Pillow raises whatever its parser ran into
+        cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
+        raise Fault(Cause.TRUNCATED if cut else Cause.UNREADABLE, _reason(error)) from error
 
 
 def probe(path: Path) -> Probe:
-    """Measure one file, video or image by its suffix.
+    """Measure one file, video or image by its content.
 
     Raises:
-        GokuError: see `open_video` and `open_image`.
+        Fault: see `open_video` and `open_image`.
     """
-    return probe_image(path) if path.suffix.lower() in IMAGE_SUFFIXES else probe_video(path)
+    return probe_image(path) if is_image(path) else probe_video(path)
 
 
 def probe_image(path: Path) -> Probe:
     """Measure a still image: a clip of one frame."""
     height, width, _ = open_image(path).shape
-    name = path.suffix.lower().lstrip(".")
-    return Probe("image", name, name, width, height, 0, 1.0, 0.0, False, 1, 0, 0, 0, "rgb24", 8, None, False)
+    with _picture(path) as image:
+        name, mode = str(image.format).lower(), image.mode
+    return Probe(
+        kind="image", container=name, codec=name, width=width, height=height, rotation=0, sar=1.0, fps=0.0,
+        variable_fps=False, frames=1, start_us=0, duration_us=0, bitrate=0, pixel_format=mode.lower(),
+        bit_depth=16 if "16" in mode else 8, hdr=None, audio=False, missing=0.0,
+    )  # fmt: skip
 
 
 def probe_video(path: Path) -> Probe:
     """Measure a video by its packets (frame count, real duration, variable rate) and its first frame."""
     with open_video(path) as (container, stream):
-        _check_whole(path, stream)
-        times, size, time_base = [], 0, stream.time_base or Fraction(1, 1_000_000)
-        for packet in container.demux(stream):
-            if packet.size:
-                size += packet.size
-                times.append(packet.pts if packet.pts is not None else packet.dts)
-        audio = bool(container.streams.audio)
-        name = container.format.name
-    stamps = np.sort(np.array([t for t in times if t is not None], dtype=np.int64))
-    if len(stamps) == 0:
-        raise GokuError("unreadable: no frames with a time")
+        packets = read_packets(container, stream, path.stat().st_size)
     with open_video(path) as (container, stream):
-        first = next(container.decode(stream), None)
-        if first is None:
-            raise GokuError("unreadable: its first frame does not decode")
+        first = _first_frame(container, stream)
         codec = stream.codec_context.name
         sar = float(stream.sample_aspect_ratio or 1) or 1.0
-        bits = max((component.bits for component in first.format.components), default=8)
-        width, height, rotation = round(first.width * sar), first.height, int(first.rotation) % 360
-        hdr = HDR_TRANSFERS.get(int(first.color_trc or 0))
-        pixel_format = first.format.name
+        audio = bool(container.streams.audio)
+        name, rate = container.format.name, stream.average_rate or stream.guessed_rate or 25
+    width, height, rotation = max(1, round(first.width * sar)), first.height, int(first.rotation) % 360
+    if width * height > MAX_PIXELS:
+        raise Fault(Cause.TOO_LARGE, f"{width}x{height} as displayed; at most {MAX_PIXELS} pixels are read")
     if rotation % 180:
         width, height = height, width
-    steps = np.diff(stamps)
-    typical = float(np.median(steps)) if len(steps) else 1.0
-    seconds = float((stamps[-1] - stamps[0] + typical) * time_base)
+    steps = packets.steps
+    typical = float(np.median(steps)) if len(steps) else float(1 / rate / packets.time_base)
+    begin, end = int(packets.stamps[0]), int(packets.stamps[-1])  # Python's integers do not overflow
+    seconds, start_us = float((end - begin + typical) * packets.time_base), int(begin * packets.time_base * 1_000_000)
+    if abs(start_us) > MAX_START_US:
+        raise Fault(Cause.UNREADABLE, f"its first time is {start_us / 1e6:g} s")
+    if seconds > MAX_SECONDS:
+        raise Fault(Cause.TOO_LARGE, f"{seconds / 3600:.0f} hours; at most {MAX_SECONDS // 3600} are read")
     return Probe(
         kind="video", container=name, codec=codec, width=width, height=height, rotation=rotation, sar=sar,
-        fps=len(stamps) / seconds, variable_fps=bool(len(steps) and np.abs(steps - typical).max() > 0.25 * typical + 1),
-        frames=len(stamps), start_us=int(stamps[0] * time_base * 1_000_000), duration_us=int(seconds * 1_000_000),
-        bitrate=int(size * 8 / seconds), pixel_format=pixel_format, bit_depth=bits, hdr=hdr, audio=audio,
+        fps=len(packets.stamps) / seconds,
+        variable_fps=bool(len(steps) and np.abs(steps - typical).max() > 0.25 * typical + 1),
+        frames=len(packets.stamps), start_us=start_us,
+        duration_us=int(seconds * 1_000_000), bitrate=int(packets.bytes * 8 / seconds), pixel_format=first.format.name,
+        bit_depth=max((component.bits for component in first.format.components), default=8),
+        hdr=HDR_TRANSFERS.get(int(first.color_trc or 0)), audio=audio, missing=packets.missing,
     )  # fmt: skip
 
 
-def _check_whole(path: Path, stream: av.VideoStream) -> None:
-    """Refuse a file whose index points behind its end: decoders stop there without a word."""
-    end, size = max((entry.pos + entry.size for entry in stream.index_entries), default=0), path.stat().st_size
-    if end > size:
-        raise GokuError(f"truncated: {size} of at least {end} bytes are there; fetch it again")
+def _first_frame(container: av.container.InputContainer, stream: av.VideoStream) -> av.VideoFrame:
+    """Return the first frame that decodes; damage at the beginning costs frames, not the file."""
+    for number, packet in enumerate(container.demux(stream)):
+        with contextlib.suppress(av.InvalidDataError):
+            if frames := packet.decode():
+                return frames[0]
+        if number == FIRST_PACKETS:
+            break
+    raise Fault(Cause.UNREADABLE, "none of its first frames decodes")
 
 
 def _reason(error: Exception) -> str:

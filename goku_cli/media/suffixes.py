@@ -1,7 +1,12 @@
 """Which file names are media at all; apart from `probe`, so that looking for files loads no decoder."""
 
 VIDEO_SUFFIXES = frozenset(
-    [".mp4", ".m4v", ".mkv", ".mov", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".flv", ".wmv"]
+    [
+        ".mp4", ".m4v", ".mkv", ".mov", ".webm", ".avi", ".gif", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv",
+        ".wmv", ".asf", ".3gp", ".ogv", ".vob",
+    ]
+)  # fmt: skip
+IMAGE_SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl"]
 )
-IMAGE_SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"])
 MEDIA_SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES

@@ -16,12 +16,13 @@ CREATE TABLE sources (
     pixel_format TEXT, bit_depth INTEGER, hdr TEXT, audio BOOLEAN, missing DOUBLE, bytes BIGINT, rejected TEXT,
     run BIGINT
 );
--- `origin` is where a fetched file came from (a URL, a member of a tar) or what a list said of it.
+-- `item` is what was found: the path itself, a URL, or ARCHIVE.tar!MEMBER; two of them can be one file.
+-- `origin` is where a file came from: what a list or a sidecar said of it, or the item when it was fetched.
 CREATE TABLE source_paths (
-    source TEXT, path TEXT, bytes BIGINT, mtime_ns BIGINT, origin TEXT, license TEXT, run BIGINT
+    source TEXT, path TEXT, item TEXT, bytes BIGINT, mtime_ns BIGINT, origin TEXT, license TEXT, run BIGINT
 );
--- `path` is the media file beside which the text lay; NULL times mean the whole file.
-CREATE TABLE sidecars (source TEXT, start_us BIGINT, end_us BIGINT, text TEXT, path TEXT, run BIGINT);
+-- `item` is what the text came with, as in source_paths; NULL times mean the whole file.
+CREATE TABLE sidecars (source TEXT, start_us BIGINT, end_us BIGINT, text TEXT, item TEXT, run BIGINT);
 
 CREATE TABLE clips (
     id TEXT, source TEXT, start_us BIGINT, end_us BIGINT, frames BIGINT, width INTEGER, height INTEGER, fps DOUBLE,
