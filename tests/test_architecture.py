@@ -34,7 +34,7 @@ DOORS = {
     "transformers": ["model/text.py", "filter/dinov2.py"],
     "open_clip": ["vision/clip.py"],
     "easyocr": ["filter/craft.py"],
-    "torch": ["model/", "train/", "sample/", "encode/", "checkup/", "filter/", "vision/"],
+    "torch": ["model/", "train/", "sample/", "encode/", "checkup/", "filter/", "vision/", "balance/look.py"],
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -2,9 +2,11 @@
 
 import pytest
 
-from goku_cli.balance.balance import balance, class_weights
-from goku_cli.balance.tags import classify
+from goku_cli.balance.balance import balance as weigh
+from goku_cli.balance.balance import explain
+from goku_cli.balance.tags import classify, tag_by_rules
 from goku_cli.balance.taxonomy import Taxonomy, load_taxonomy
+from goku_cli.balance.weights import class_weights
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.store import Manifest
 
@@ -40,12 +42,14 @@ def test_default_taxonomy(text, primary):
     assert classify(text, DEFAULT)[0] == primary
 
 
-def test_the_default_has_nine_primary_classes():
-    assert len(load_taxonomy("default").classes) == 9
+def test_the_default_has_nine_primary_classes_and_86_subcategories():
+    classes = load_taxonomy("default").classes
+    assert len(classes) == 9 and sum(len(primary.subcategories) for primary in classes.values()) == 86
 
 
 def taxonomy(cap=100.0, **emphasis):
-    return Taxonomy(cap, {name: {"emphasis": value} for name, value in emphasis.items()})
+    some = {"subcategories": {"some": ["word"]}}
+    return Taxonomy(cap, {name: some | {"emphasis": value} for name, value in ({"a": 1.0} | emphasis).items()})
 
 
 def shares(counts, weights):
@@ -89,22 +93,76 @@ def manifest(tmp_path):
         yield opened
 
 
+def balance(manifest, selection="480p", found=None, **drawing):
+    found = found or load_taxonomy("shapes")
+    return tag_by_rules(manifest, selection, found), weigh(manifest, selection, found, **drawing)
+
+
 def test_a_balanced_selection(manifest):
-    done = balance(manifest, "480p", load_taxonomy("shapes"))
-    assert (done.name, done.changed, done.clips) == ("480p-balanced", True, 9)
-    assert 6 < done.effective < 9
+    _, done = balance(manifest)
+    assert (done.name, done.changed, done.clips, done.untagged) == ("480p-balanced", True, 9, 1)
+    assert 6 < done.effective < 9 and done.moved == pytest.approx(2 / 9)
     rows = manifest.query("SELECT avg(weight) AS mean FROM selections WHERE name = '480p-balanced' AND reason IS NULL")
     assert rows[0]["mean"] == pytest.approx(1)
-    assert manifest.value("SELECT reason FROM selections WHERE name = '480p-balanced' AND clip = 'c9'") == "no caption"
+    assert manifest.value("SELECT reason FROM selections WHERE name = '480p-balanced' AND clip = 'c9'") == "no tag"
     assert manifest.value("SELECT sum(weight) FROM selections WHERE name = '480p'") == 10
-    again = balance(manifest, "480p-balanced", load_taxonomy("shapes"))
-    assert (again.name, again.changed, again.outcome.skipped) == ("480p-balanced", False, 9)
+    tags, again = balance(manifest)
+    assert (again.name, again.changed, tags.skipped) == ("480p-balanced", False, 9)
+
+
+def test_a_size_draws_by_weight_and_seed(manifest):
+    def drawn(seed):
+        balance(manifest, size=4, seed=seed)
+        rows = manifest.query("SELECT clip FROM selections WHERE name = '480p-balanced' AND reason IS NULL ORDER BY 1")
+        return [row["clip"] for row in rows]
+
+    assert drawn(0) == drawn(0) and all(len(drawn(seed)) == 4 for seed in range(5))
+    assert len({tuple(drawn(seed)) for seed in range(12)}) > 3
+    counts = [sum(clip in drawn(seed) for seed in range(60)) for clip in ("c0", "c6")]
+    assert counts[1] > 1.5 * counts[0]  # c6 is one of two blue circles, c0 one of six red ones
+
+
+def test_the_explained_sql_yields_what_is_written(manifest):
+    balance(manifest)
+    first, counted, last = explain(manifest, "480p", load_taxonomy("shapes"), None, 0)
+    manifest.execute(first)
+    assert sum(row["clips"] for row in manifest.query(counted)) == 9
+    written = manifest.query("SELECT clip, weight, reason FROM selections WHERE name = '480p-balanced' ORDER BY 1")
+    assert manifest.query(f"SELECT * FROM ({last}) ORDER BY clip") == written
+
+
+def test_an_emphasis_of_zero_leaves_a_class_out(manifest):
+    shapes = load_taxonomy("shapes")
+    without = Taxonomy(4.0, shapes.primary | {"circle": shapes.primary["circle"] | {"emphasis": 0.0}})
+    _, done = balance(manifest, found=without)
+    assert done.clips == 1 and manifest.value("SELECT sum(weight) FROM selections WHERE name = '480p-balanced'") == 4.0
+    off = {name: shapes.primary[name] | {"emphasis": 0.0} for name in ("circle", "cross")}
+    nothing = Taxonomy(4.0, off | {"square": shapes.primary["square"]})
+    with pytest.raises(GokuError, match="leaves nothing of circle, cross"):
+        balance(manifest, found=nothing)
 
 
 def test_no_captions_says_what_to_type(manifest):
     manifest.execute("DELETE FROM captions")
     with pytest.raises(GokuError, match="goku caption"):
-        balance(manifest, "480p", load_taxonomy("shapes"))
+        balance(manifest)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("max_weight = 0.5\n[primary.a.subcategories]\nx = ['y']", "max_weight must be at least 1"),
+        ("max_weight = 4.0\n[primary.a]\nemphasis = -1.0\nsubcategories = {x = ['y']}", "must not be negative"),
+        ("max_weight = 4.0\n[primary.a]\nemphasis = 0.0\nsubcategories = {x = ['y']}", "every emphasis is 0"),
+        ("max_weight = 4.0\n[primary.a]", "has no subcategories"),
+        ("max_weight = 4.0\n[primary.a.subcategories]\nx = []", "must be a list of words"),
+        ("max_weight = 4.0\n[primary.a.subcategories]\nx = ['y']\nx = ['z']", "is not a TOML recipe: Cannot overwrite"),
+    ],
+)
+def test_what_a_taxonomy_may_not_say(tmp_path, text, said):
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(UsageError, match=said):
+        load_taxonomy(str(tmp_path / "mine.toml"))
 
 
 def test_a_bad_taxonomy_says_where(tmp_path):

@@ -1,14 +1,10 @@
 """The scorers of other people's models, run through the real libraries with small random weights."""
 
-import json
-
-import easyocr
 import numpy as np
-import open_clip
 import pytest
 import torch
+from conftest import Published
 from films import film, shot, texture
-from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
 
 from goku_cli.errors import GokuError
 from goku_cli.filter import clip as clip_room
@@ -22,58 +18,7 @@ from goku_cli.ingest.walk import find_media
 from goku_cli.manifest.store import Manifest
 from goku_cli.split.settings import SplitSettings
 from goku_cli.split.split import split
-from goku_cli.vision.clip import encoder
-from goku_cli.weights import AESTHETIC, ALL, CLIP, CRAFT, DINOV2, RAFT
-
-TINY_CLIP = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-}
-
-
-class Published(torch.nn.Module):
-    """The aesthetic predictor as its authors wrote it, dropout and all."""
-
-    def __init__(self):
-        super().__init__()
-        linear, drop = torch.nn.Linear, torch.nn.Dropout
-        self.layers = torch.nn.Sequential(
-            linear(32, 1024), drop(0.2), linear(1024, 128), drop(0.2), linear(128, 64), drop(0.1), linear(64, 16),
-            linear(16, 1),
-        )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """A folder with small random weights of every model, as `goku` looks for them."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("GOKU_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
-    torch.manual_seed(0)
-    size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 56, "patch_size": 14}
-    Dinov2Model(Dinov2Config(**size)).save_pretrained(DINOV2.place)
-    BitImageProcessor().save_pretrained(DINOV2.place)
-    CLIP.place.mkdir()
-    described = {"model_cfg": TINY_CLIP, "preprocess_cfg": {"mean": [0.48, 0.46, 0.41], "std": [0.27, 0.26, 0.28]}}
-    (CLIP.place / "open_clip_config.json").write_text(json.dumps(described))
-    (CLIP.place / "small.json").write_text(json.dumps(TINY_CLIP))
-    open_clip.add_model_config(CLIP.place / "small.json")
-    from safetensors.torch import save_file
-
-    save_file(open_clip.create_model("small").state_dict(), CLIP.place / "open_clip_model.safetensors")
-    torch.save(Published().state_dict(), AESTHETIC.place)
-    from torchvision.models.optical_flow import raft_large
-
-    torch.save(raft_large(weights=None).state_dict(), RAFT.place)
-    CRAFT.place.parent.mkdir()
-    from easyocr.craft import CRAFT as Network
-
-    torch.save(Network(pretrained=False).state_dict(), CRAFT.place)
-    patch.setitem(easyocr.config.detection_models["craft"], "md5sum", easyocr.utils.calculate_md5(str(CRAFT.place)))
-    encoder.cache_clear()
-    yield CLIP.place.parent
-    patch.undo()
-    encoder.cache_clear()
+from goku_cli.weights import AESTHETIC, ALL
 
 
 def moving(seed=1, frames=17, speed=4):

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from films import FPS, film, picture, shot
+from films import FPS, film, picture, shot, texture
 
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.ingest.ingest import ingest
@@ -13,8 +13,9 @@ from goku_cli.ingest.walk import find_media
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.ffmpeg import count_frames, write_video
 from goku_cli.split.fades import fade_gaps
-from goku_cli.split.settings import SplitSettings
-from goku_cli.split.split import split, write_clips
+from goku_cli.split.settings import SplitSettings, WriteSettings
+from goku_cli.split.split import split
+from goku_cli.split.write import write_clips
 
 
 @pytest.fixture
@@ -75,13 +76,47 @@ def test_long_shots_are_divided_evenly_and_short_ones_dropped(manifest, tmp_path
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("length", [6, 16, 40])
+def test_dissolves_belong_to_no_clip(manifest, tmp_path, length):
+    first, second = list(shot(1, 60 + length)), list(shot(2, 60 + length))
+    shares = (np.arange(length) + 1) / (length + 1)
+    blend = [(first[60 + i] * (1 - share) + second[i] * share).astype(np.uint8) for i, share in enumerate(shares)]
+    write_video(tmp_path / "raw" / "a.mp4", [*first[:60], *blend, *second[length:]], fps=FPS)
+    run(manifest)
+    (_, end), (begin, last) = spans(manifest)
+    mixed = 60 + np.flatnonzero((shares > 0.05) & (shares < 0.95))
+    assert end <= mixed[0] and begin > mixed[-1]
+    assert end >= 55 and begin <= 65 + length and last == 120 + length
+    assert manifest.value("SELECT opened_by FROM clips ORDER BY start_us DESC LIMIT 1") == "dissolve"
+
+
 def test_slow_change_is_cut_by_similarity(manifest, tmp_path):
-    first, second = next(shot(1, 1)), next(shot(2, 1))
-    blend = [(first * (1 - i / 20) + second * (i / 20)).astype(np.uint8) for i in range(20)]
-    write_video(tmp_path / "raw" / "a.mp4", [first] * 50 + blend + [second] * 62, fps=FPS)
-    run(manifest, detector="content")
-    assert len(spans(manifest)) == 2
-    assert manifest.value("SELECT count(*) FROM clips WHERE opened_by = 'similarity'") == 1
+    wide = np.concatenate([texture(seed) for seed in (1, 2, 3)], axis=1)
+    write_video(tmp_path / "raw" / "a.mp4", [wide[:, i * 4 : i * 4 + 160] for i in range(96)], fps=FPS)
+    run(manifest)
+    assert manifest.value("SELECT count(*) FROM clips WHERE opened_by = 'similarity'") > 0
+
+
+def test_flashes_and_changes_of_light_are_no_cuts(manifest, tmp_path):
+    frames = list(shot(1, 96))
+    for number in (30, 31, 32, *range(60, 96)):
+        frames[number] = np.clip(frames[number] * 1.5, 0, 255).astype(np.uint8)
+    write_video(tmp_path / "raw" / "a.mp4", frames, fps=FPS)
+    run(manifest)
+    assert spans(manifest) == [(0, 96)]
+
+
+@pytest.mark.parametrize("detector", ["hash", "content"])
+def test_cuts_are_exact_when_the_detector_skips_frames(manifest, tmp_path, detector):
+    film(tmp_path / "raw" / "a.mp4", [(1, 41), (2, 54), (3, 31)])
+    run(manifest, detector=detector, frame_skip=3)
+    assert spans(manifest) == [(0, 41), (41, 95), (95, 126)]
+
+
+def test_the_threshold_detector_knows_fades_only(manifest, tmp_path):
+    film(tmp_path / "raw" / "a.mp4", [(1, 40), (2, 40)])
+    run(manifest, detector="threshold", min_similarity=-1)
+    assert spans(manifest) == [(0, 80)]
 
 
 def test_an_image_is_a_clip_of_one_frame(manifest, tmp_path):
@@ -117,10 +152,10 @@ def test_rejected_sources_are_not_split_and_lose_their_clips(manifest, tmp_path)
 def test_written_clips_hold_every_frame(manifest, tmp_path):
     film(tmp_path / "raw" / "a.mp4", [(1, 40), (2, 55)])
     run(manifest)
-    assert write_clips(manifest, tmp_path / "clips", workers=1).done == 2
+    assert write_clips(manifest, tmp_path / "clips", WriteSettings(), workers=1).done == 1
     rows = manifest.query("SELECT path, frames FROM clips")
     assert [count_frames(tmp_path / "clips" / row["path"]) for row in rows] == [row["frames"] for row in rows]
-    assert write_clips(manifest, tmp_path / "clips", workers=1).skipped == 2
+    assert write_clips(manifest, tmp_path / "clips", WriteSettings(), workers=1).skipped == 1
 
 
 def test_nothing_to_split_says_what_to_type(manifest):

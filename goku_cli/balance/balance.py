@@ -1,29 +1,35 @@
 """Balance: weights that make sub-categories equal inside their primary class, and primaries what they should be.
 
-The rows of the selection stay; only how often each is drawn changes, so balancing costs no data and no copies.
+The rows of the selection stay; only how often each is drawn changes, so balancing costs no data and no copies. With a
+size, clips are left out instead, at random and in proportion to their weights. DuckDB does the work, in the
+statements that `--explain` prints.
 """
 
 from dataclasses import dataclass
 
-from goku_cli.balance.tags import tag_clips
 from goku_cli.balance.taxonomy import Taxonomy
+from goku_cli.balance.weights import Class, ClassWeight, class_weights, effective
 from goku_cli.errors import GokuError
 from goku_cli.manifest.selections import replace_selection
 from goku_cli.manifest.store import Manifest
-from goku_cli.stage import Outcome, Progress
 
 SUFFIX = "-balanced"
-
-
-@dataclass(frozen=True)
-class ClassWeight:
-    """One class of the selection."""
-
-    primary: str
-    subcategory: str
-    clips: int
-    weight: float
-    """Of each of its clips; the mean over all clips is 1."""
+TAGGED = """CREATE OR REPLACE TEMP TABLE tagged AS
+SELECT clip, "primary", subcategory
+FROM (SELECT clip FROM selections WHERE name = {name} AND reason IS NULL) LEFT JOIN tags USING (clip)"""
+COUNTED = """SELECT "primary", subcategory, count(*) AS clips
+FROM tagged WHERE "primary" IS NOT NULL GROUP BY ALL ORDER BY ALL"""
+WEIGHED = """SELECT clip, coalesce(given.weight, 0) AS weight,
+    CASE WHEN given.weight IS NULL THEN 'no tag' WHEN given.weight = 0 THEN 'emphasis 0' END AS reason
+FROM tagged LEFT JOIN (VALUES
+    {values}
+) AS given ("primary", subcategory, weight) USING ("primary", subcategory)"""
+# The largest of n keys u^(1/w) are a weighted sample without replacement (Efraimidis and Spirakis 2006).
+DRAWN = """SELECT clip, (reason IS NULL AND place <= {size})::DOUBLE AS weight,
+    CASE WHEN reason IS NULL AND place > {size} THEN 'left out of the {size} drawn' ELSE reason END AS reason
+FROM (SELECT *, row_number() OVER (ORDER BY reason IS NOT NULL,
+    -ln((md5_number_upper(clip || '/{seed}') + 1.0) / 18446744073709551617.0) / nullif(weight, 0), clip) AS place
+    FROM ({weighed}))"""
 
 
 @dataclass(frozen=True)
@@ -32,92 +38,67 @@ class Balanced:
 
     name: str
     classes: list[ClassWeight]
+    untagged: int
+    """Kept clips that have no tag and are left out."""
     changed: bool
-    outcome: Outcome
 
     @property
     def clips(self) -> int:
-        """Clips in the balanced selection."""
-        return sum(entry.clips for entry in self.classes)
+        """Clips that can be drawn."""
+        return sum(entry.clips for entry in self.classes if entry.weight > 0)
 
     @property
     def effective(self) -> float:
-        """The effective sample size (Kish): as many equally weighted clips would vary as little."""
-        total = sum(entry.clips * entry.weight for entry in self.classes)
-        return total**2 / sum(entry.clips * entry.weight**2 for entry in self.classes)
+        """As many equally weighted clips would vary as little."""
+        return effective(self.classes)
+
+    @property
+    def moved(self) -> float:
+        """Share of the draws that went from large classes to small ones (total variation distance)."""
+        clips, drawn = sum(entry.clips for entry in self.classes), sum(entry.drawn for entry in self.classes)
+        return sum(abs(entry.clips / clips - entry.drawn / drawn) for entry in self.classes) / 2
 
 
-def balance(
-    manifest: Manifest, selection: str, taxonomy: Taxonomy, progress: Progress | None = None
-) -> Balanced:  # fmt: skip
-    """Tag the kept clips of a selection and write the selection NAME-balanced with their weights.
+def balance(manifest: Manifest, selection: str, taxonomy: Taxonomy, size: int | None = None, seed: int = 0) -> Balanced:
+    """Write the selection NAME-balanced: the tagged clips of a selection with weights, or `size` of them.
 
     Raises:
-        GokuError: no kept clip has a caption.
+        GokuError: no kept clip has a tag, or the emphasis leaves nothing.
     """
-    selection = selection.removesuffix(SUFFIX)
-    outcome = tag_clips(manifest, selection, taxonomy, progress)
-    rows = manifest.query(
-        'SELECT "primary", subcategory, count(*) AS clips FROM tags JOIN selections USING (clip) '
-        "WHERE name = ? AND reason IS NULL GROUP BY ALL ORDER BY ALL",
-        [selection],
-    )
-    if not rows:
-        raise GokuError(
-            f"no clip of selection {selection} has a caption; run: goku caption {manifest.path}#{selection}"
-        )
-    counts = {(row["primary"], row["subcategory"]): row["clips"] for row in rows}
+    counts = count(manifest, selection)
     weights = class_weights(counts, taxonomy)
+    changed = replace_selection(manifest, selection + SUFFIX, query(weights, size, seed))
     classes = [ClassWeight(*key, counts[key], weights[key]) for key in counts]
-    changed = _write(manifest, selection, classes)
-    return Balanced(selection + SUFFIX, classes, changed, outcome)
+    untagged = manifest.value('SELECT count(*) FROM tagged WHERE "primary" IS NULL')
+    return Balanced(selection + SUFFIX, classes, untagged, changed)
 
 
-def class_weights(counts: dict[tuple[str, str], int], taxonomy: Taxonomy) -> dict[tuple[str, str], float]:
-    """Return the weight of a clip of each (primary, sub-category), given how many clips each has.
+def count(manifest: Manifest, selection: str) -> dict[Class, int]:
+    """Make the temporary table `tagged`, and return how many clips each class has.
 
-    Each primary gets its present share times its emphasis, each of its sub-categories an equal part of that; no
-    weight exceeds the taxonomy's cap, and what a cap takes away is spread over the others.
+    Raises:
+        GokuError: no kept clip has a tag.
     """
-    clips: dict[str, int] = {}
-    subs: dict[str, int] = {}
-    for (primary, _), count in counts.items():
-        clips[primary] = clips.get(primary, 0) + count
-        subs[primary] = subs.get(primary, 0) + 1
-    wanted = {key: taxonomy.emphasis(key[0]) * clips[key[0]] / (subs[key[0]] * count) for key, count in counts.items()}
-    return _capped(wanted, counts, taxonomy.max_weight)
+    manifest.execute(TAGGED.format(name=_text(selection)))
+    counts = {(row["primary"], row["subcategory"]): row["clips"] for row in manifest.query(COUNTED)}
+    if not counts:
+        path = f"{manifest.path}#{selection}"
+        raise GokuError(f"no clip of selection {selection} has a caption or a tag; run: goku caption {path}")
+    return counts
 
 
-def _capped(
-    wanted: dict[tuple[str, str], float], counts: dict[tuple[str, str], int], cap: float
-) -> dict[tuple[str, str], float]:
-    """Scale to a mean of 1 over the clips, with no weight above the cap."""
-    total, at_cap = sum(counts.values()), set[tuple[str, str]]()
-    while True:
-        free = [key for key in wanted if key not in at_cap]
-        left = total - cap * sum(counts[key] for key in at_cap)
-        scale = left / sum(wanted[key] * counts[key] for key in free)
-        over = {key for key in free if wanted[key] * scale > cap}
-        if not over:
-            return {key: cap if key in at_cap else wanted[key] * scale for key in wanted}
-        at_cap |= over
+def query(weights: dict[Class, float], size: int | None, seed: int) -> str:
+    """Return SQL that yields (clip, weight, reason) from `tagged`."""
+    rows = [f"({_text(key[0])}, {_text(key[1])}, {weight!r}::DOUBLE)" for key, weight in weights.items()]
+    weighed = WEIGHED.format(values=",\n    ".join(rows))
+    return weighed if size is None else DRAWN.format(size=size, seed=seed, weighed=weighed)
 
 
-def _write(manifest: Manifest, selection: str, classes: list[ClassWeight]) -> bool:
-    manifest.execute(
-        'CREATE OR REPLACE TEMP TABLE class_weights ("primary" TEXT, subcategory TEXT, weight DOUBLE, run BIGINT)'
-    )
-    rows = [{"primary": entry.primary, "subcategory": entry.subcategory, "weight": entry.weight} for entry in classes]
-    manifest.insert("class_weights", rows)
-    kept = f"SELECT clip FROM selections WHERE name = '{_quoted(selection)}' AND reason IS NULL"
-    return replace_selection(
-        manifest,
-        selection + SUFFIX,
-        "SELECT clip, coalesce(class_weights.weight, 0) AS weight, "
-        "CASE WHEN class_weights.weight IS NULL THEN 'no caption' END AS reason "
-        f'FROM ({kept}) LEFT JOIN tags USING (clip) LEFT JOIN class_weights USING ("primary", subcategory)',
-    )
+def explain(manifest: Manifest, selection: str, taxonomy: Taxonomy, size: int | None, seed: int) -> list[str]:
+    """Return the statements that `balance` would run, the last one being what it would write."""
+    weights = class_weights(count(manifest, selection), taxonomy)
+    return [TAGGED.format(name=_text(selection)), COUNTED, query(weights, size, seed)]
 
 
-def _quoted(name: str) -> str:
-    return name.replace("'", "''")
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

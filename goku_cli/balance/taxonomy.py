@@ -5,7 +5,7 @@ from functools import cached_property
 from re import IGNORECASE, Pattern, compile, escape
 
 from goku_cli.errors import UsageError
-from goku_cli.recipe import build, find, read_toml
+from goku_cli.recipe import build, find, fingerprint, read_toml
 
 DEFAULT = "default"
 OTHER = "other"
@@ -35,14 +35,26 @@ class Taxonomy:
         """The primary classes, checked.
 
         Raises:
-            UsageError: an unknown key, a sub-category without words, or a word list that is none.
+            UsageError: an unknown key, a class or sub-category without members, or a number that makes no sense.
         """
+        if self.max_weight < 1:
+            raise UsageError(f"max_weight must be at least 1, not {self.max_weight:g}")
         found = {name: build(Primary, table, f"primary.{name}") for name, table in self.primary.items()}
         for name, primary in found.items():
+            if primary.emphasis < 0:
+                raise UsageError(f"primary.{name}: emphasis must not be negative, it is {primary.emphasis:g}")
+            if not primary.subcategories:
+                raise UsageError(f"primary.{name} has no subcategories; add a table of them or remove it")
             for sub, words in primary.subcategories.items():
-                if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
+                if not isinstance(words, list) or not words or not all(isinstance(w, str) and w for w in words):
                     raise UsageError(f"primary.{name}.subcategories.{sub} must be a list of words, not {words!r}")
+        if not any(primary.emphasis for primary in found.values()):
+            raise UsageError("every emphasis is 0, so nothing would be drawn")
         return found
+
+    def fingerprint(self) -> str:
+        """Return what changes when a clip may get another tag."""
+        return fingerprint({name: found.subcategories for name, found in self.classes.items()})
 
     def emphasis(self, primary: str) -> float:
         """Return the emphasis of a primary class; what is in none has 1."""

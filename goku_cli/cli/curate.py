@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from goku_cli.filter import tier as filter_tier
 from goku_cli.filter.scorers import in_use
 from goku_cli.ingest import rules as ingest_rules
 from goku_cli.split.settings import SplitSettings, WriteSettings
+
+if TYPE_CHECKING:
+    from goku_cli.balance.balance import Balanced
 
 CAPTION = CaptionSettings()
 SPLIT = SplitSettings()
@@ -250,7 +253,16 @@ def balance(
     taxonomy: Annotated[
         str, typer.Option(help="Classes of content: a packaged name (default, shapes) or a TOML file.")
     ] = balance_taxonomy.DEFAULT,
+    tagger: Annotated[
+        str, typer.Option(help="Who tells the classes: rules over captions, clip (zero-shot on frames), or kept tags.")
+    ] = "rules",
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Keep so many clips, drawn by weight; without it, all with weights.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed draws other clips.")] = 0,
+    explain: Annotated[bool, typer.Option("--explain", help="Print the SQL that would run; write nothing.")] = False,
     output: Output = None,
+    workers: Workers = 0,
     as_json: AsJson = False,
 ) -> None:
     """Weigh the kept clips so that sub-categories of a class are drawn equally often, as selection NAME-balanced.
@@ -258,25 +270,53 @@ def balance(
     Example: goku balance manifests/my.duckdb#480p --taxonomy default
     """
     from goku_cli.balance import balance as room
+    from goku_cli.registry import load
 
     classes = balance_taxonomy.load_taxonomy(taxonomy)
-    arguments = {"taxonomy": taxonomy}
+    if explain:
+        _explain_balance(manifest, classes, size, seed)
+        return
+    arguments = {"taxonomy": taxonomy, "tagger": tagger, "size": size, "seed": seed}
     with working("balance", manifest, arguments=arguments, output=output, as_json=as_json) as session:
-        name = session.manifest.selection(session.name)
-        done = room.balance(session.manifest, name, classes, progress=session.bar)
-        session.count(done.outcome, "tag")
-        session.counts.update(clips=done.clips, effective=round(done.effective, 1))
-        rows = [
-            [f"{entry.primary} / {entry.subcategory}", entry.clips, entry.weight, entry.clips * entry.weight]
-            for entry in done.classes
-        ]
-        table(
-            f"selection {done.name}{'' if done.changed else ' (unchanged)'}",
-            ["class", "clips", "weight", "drawn as"],
-            rows,
-        )
-        say(f"  {done.clips} clips, as varied as {done.effective:.0f} equally weighted ones")
+        name = session.manifest.selection(session.name).removesuffix(room.SUFFIX)
+        if tagger != "kept":
+            tag = load(tagger, TAGGERS, "tagger")
+            session.count(tag(session.manifest, name, classes, session.bar), "tag")
+        done = room.balance(session.manifest, name, classes, size, seed)
+        session.counts.update(clips=done.clips, effective=round(done.effective, 1), untagged=done.untagged)
+        _distribution(done)
         session.output = f"{session.output}#{done.name}"
+
+
+TAGGERS = {"rules": "goku_cli.balance.tags:tag_by_rules", "clip": "goku_cli.balance.look:tag_by_looking"}
+BAR = 24
+
+
+def _distribution(done: "Balanced") -> None:
+    """Print how often each class is there, and how often it is drawn."""
+    clips, drawn = sum(c.clips for c in done.classes), sum(c.drawn for c in done.classes)
+    most = max(max(c.clips / clips, c.drawn / drawn) for c in done.classes)
+    rows = []
+    for entry in done.classes:
+        shares = entry.clips / clips, entry.drawn / drawn
+        bars = [f"{share:6.1%} {'█' * round(BAR * share / most)}" for share in shares]
+        rows.append([f"{entry.primary} / {entry.subcategory}", entry.clips, entry.weight, *bars])
+    title = f"selection {done.name}{'' if done.changed else ' (unchanged)'}"
+    table(title, ["class", "clips", "weight", "before", "after"], rows)
+    varied = f"as varied as {done.effective:.0f} equally weighted ones"
+    say(f"  {done.clips} clips, {varied}; {done.moved:.0%} of the draws went to other classes")
+    if done.untagged:
+        say(f"  {done.untagged} clips have no tag and are left out")
+
+
+def _explain_balance(reference: str | None, classes: balance_taxonomy.Taxonomy, size: int | None, seed: int) -> None:
+    from goku_cli.balance import balance as room
+    from goku_cli.manifest.store import Manifest, parse_reference
+
+    path, name = parse_reference(reference_from(reference))
+    with Manifest(path, read_only=True) as opened:
+        selection = opened.selection(name).removesuffix(room.SUFFIX)
+        sys.stdout.write(";\n\n".join(room.explain(opened, selection, classes, size, seed)) + ";\n")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -127,8 +127,7 @@ def _overview(manifest: "Manifest", name: str | None, as_json: bool) -> None:
 def _clip(manifest: "Manifest", start: str, as_json: bool) -> None:
     found = manifest.clip(start)
     about = {"clips": [found]} | {
-        name: manifest.query(f"SELECT * FROM {name} WHERE clip = ? ORDER BY ALL", [found["id"]])
-        for name in ABOUT_CLIPS
+        name: manifest.query(f"SELECT * FROM {name} WHERE clip = ? ORDER BY ALL", [found["id"]]) for name in ABOUT_CLIPS
     }
     if as_json:
         sys.stdout.write(json.dumps(about, default=str) + "\n")

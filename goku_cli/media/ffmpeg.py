@@ -6,10 +6,13 @@ package manager. Arguments are lists, never shell strings, and names are `file:`
 `-lead.mp4` or `http:x.mp4` is a file.
 """
 
+import contextlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import IO, Any
 
 import av
 import ffmpeg
@@ -18,7 +21,20 @@ import numpy as np
 from PIL import Image
 
 from goku_cli.errors import GokuError
+from goku_cli.media.decode import SLACK_US, Decoding, Shown, open_decoding
+from goku_cli.media.probe import HDR_TRANSFERS
 from goku_cli.publish import publish
+
+BT709 = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}
+COLOR_SPACES = {1: "bt709", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
+TRANSFERS = {"pq": "smpte2084", "hlg": "arib-std-b67"}
+FULL_RANGE = 2
+HD = 720
+"""From this height on a picture that does not say is taken for BT.709, below for BT.601, as players do."""
+TURNS = ((), (("transpose", "cclock"),), (("hflip",), ("vflip",)), (("transpose", "clock"),))
+"""Filters by quarter turns to the left."""
+PASSED = frozenset(["yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuv420p10le", "yuv422p10le", "yuv444p10le"])
+"""Pixel formats that go to the encoder as they are."""
 
 
 def executable() -> str:
@@ -82,30 +98,112 @@ def write_image(path: Path, image: np.ndarray) -> None:
         Image.fromarray(image).save(temporary, format="PNG")
 
 
-def cut_video(source: Path, target: Path, *, start_us: int, end_us: int, crf: int = 18) -> None:
-    """Re-encode [start_us, end_us) of `source` as H.264, rotation applied, exact to the frame.
+@dataclass(frozen=True)
+class Cut:
+    """A range of a source, and the file that it becomes."""
+
+    start_us: int
+    end_us: int
+    frames: int
+    target: Path
+
+
+def cut_video(source: Path, cuts: Sequence[Cut], *, threads: int = 1, crf: int = 18, preset: str = "veryfast") -> None:
+    """Write ranges of a video, in order, each as H.264 yuv420p, upright, with square pixels and every frame's own time.
+
+    One decode serves all; it is ours, so a file holds exactly the frames that `read_frames` yields. High dynamic
+    range is tone-mapped to BT.709. A size that is odd loses its last column or row.
 
     Raises:
-        GokuError: ffmpeg failed or wrote nothing.
+        GokuError: ffmpeg failed, or a file does not hold as many frames as it should.
     """
+    with open_decoding(source, threads) as decoding:
+        shown = decoding.frames(cuts[0].start_us)
+        held: list[Shown] = []
+        for cut in cuts:
+            frames = _of_cut(shown, held, cut)
+            _encode(decoding, frames, cut, threads, crf, preset)
+
+
+def _of_cut(shown: Iterator[Shown], held: list[Shown], cut: Cut) -> Iterator[Shown]:
+    """Yield the frames of a cut; the one after it is left in `held` for the next."""
+    for one in itertools.chain(held[:], shown):
+        held.clear()
+        if one.time_us >= cut.end_us - SLACK_US:
+            held.append(one)
+            return
+        if one.time_us >= cut.start_us - SLACK_US:
+            yield one
+
+
+def _encode(decoding: Decoding, frames: Iterator[Shown], cut: Cut, threads: int, crf: int, preset: str) -> None:
+    first = next(frames, None)
+    if first is None:
+        raise GokuError(f"nothing lies between {cut.start_us} and {cut.end_us} us")
+    base = decoding.stream.time_base or Fraction(1, 1_000_000)
 
     def verify(temporary: Path) -> None:
-        if not count_frames(temporary):
-            raise GokuError(f"nothing of {source} lies between {start_us} and {end_us} us")
+        if (found := count_frames(temporary)) != cut.frames:
+            raise GokuError(f"{cut.target}: {found} frames are in the file, not {cut.frames}; is the disk full?")
 
-    with publish(target, verify) as temporary:
-        stream = ffmpeg.input(
-            f"file:{source.absolute()}",
-            ss=start_us / 1e6,
-            t=(end_us - start_us) / 1e6,
-            protocol_whitelist="file",
-        )
-        cut = stream.video.output(
-            f"file:{temporary}", vcodec="libx264", preset="veryfast", crf=crf, pix_fmt="yuv420p",
-            vf="scale=trunc(iw*sar/2)*2:trunc(ih/2)*2,setsar=1", movflags="+faststart", loglevel="error",
+    with publish(cut.target, verify) as temporary:
+        raw = ffmpeg.input("pipe:", format="nut", protocol_whitelist="pipe", format_whitelist="nut")
+        encode = _upright(raw.video, first.frame, float(decoding.stream.sample_aspect_ratio or 1) or 1.0).output(
+            f"file:{temporary}", vcodec="libx264", preset=preset, crf=crf, pix_fmt="yuv420p", threads=threads,
+            fps_mode="passthrough", enc_time_base="demux", video_track_timescale=min(base.denominator, 1_000_000),
+            movflags="+faststart", loglevel="error",
+        )  # fmt: skip
+        process = encode.global_args("-nostdin").overwrite_output().run_async(
+            cmd=executable(), pipe_stdin=True, pipe_stderr=True
         )  # fmt: skip
         try:
-            cut.overwrite_output().run(cmd=executable(), capture_stdout=True, capture_stderr=True)
-        except ffmpeg.Error as error:
-            tail = error.stderr.decode(errors="replace").strip()[-300:]
-            raise GokuError(f"ffmpeg could not cut {source}: {tail}") from error
+            with contextlib.suppress(BrokenPipeError, av.FFmpegError):  # what ffmpeg says of it is read below
+                _feed(process.stdin, itertools.chain([first], frames), base)
+            _, message = process.communicate()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        if process.returncode:
+            raise GokuError(f"ffmpeg could not write {cut.target}: {message.decode(errors='replace').strip()[-300:]}")
+
+
+def _feed(pipe: IO[bytes], frames: Iterable[Shown], base: Fraction) -> None:
+    """Send decoded frames with their times, uncompressed."""
+    tick, start_us = float(base) * 1e6, 0
+    with av.open(pipe, "w", format="nut") as container:
+        stream = None
+        for one in frames:
+            frame = one.frame if one.frame.format.name in PASSED else one.frame.reformat(format="yuv444p")
+            if stream is None:
+                stream, start_us = container.add_stream("rawvideo"), one.time_us
+                stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
+                stream.codec_context.time_base = base
+            frame.pts, frame.time_base = round((one.time_us - start_us) / tick), base
+            container.mux(stream.encode(frame))
+        if stream is not None:
+            container.mux(stream.encode(None))
+
+
+def _upright(video: Any, frame: av.VideoFrame, sar: float) -> Any:
+    """Say what the colors are, and turn and scale to what a viewer sees."""
+    space = COLOR_SPACES.get(int(frame.colorspace), "bt709" if frame.height >= HD else "smpte170m")
+    transfer = HDR_TRANSFERS.get(int(frame.color_trc or 0))
+    full = "full" if int(frame.color_range) == FULL_RANGE else "limited"
+    if transfer:
+        wide = {"colorspace": "bt2020nc", "color_primaries": "bt2020", "color_trc": TRANSFERS[transfer]}
+        video = video.filter("setparams", range=full, **wide)
+        video = video.filter("zscale", transfer="linear", npl=100).filter("format", "gbrpf32le")
+        video = video.filter("zscale", primaries="bt709").filter("tonemap", "hable", desat=0)
+        video = video.filter("zscale", transfer="bt709", matrix="bt709", range="limited")
+    else:
+        video = video.filter("setparams", colorspace=space, range=full)
+    width, height = frame.width & ~1, frame.height & ~1
+    if sar != 1:
+        width = round(frame.width * sar / 2) * 2
+    elif (width, height) != (frame.width, frame.height):
+        video = video.filter("crop", width, height, 0, 0)
+    video = video.filter("scale", width, height, out_color_matrix="bt709", out_range="tv")
+    for name, *values in TURNS[int(frame.rotation) % 360 // 90]:
+        video = video.filter(name, *values)
+    return video.filter("setsar", 1).filter("setparams", range="tv", **BT709)

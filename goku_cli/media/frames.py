@@ -10,11 +10,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from goku_cli.errors import GokuError
-from goku_cli.media.probe import open_image, open_video
-from goku_cli.media.suffixes import IMAGE_SUFFIXES
-
-SLACK_US = 500  # time bases round; no two frames are closer than this
+from goku_cli.media.decode import SLACK_US, Shown, open_decoding
+from goku_cli.media.probe import is_image, open_image
 
 
 def fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:
@@ -32,40 +29,26 @@ def read_frames(
     """Yield (time_us, frame (H, W, 3) uint8 RGB) of [start_us, end_us), upright and with square pixels.
 
     With `fps`, the frame on screen at start, start + 1/fps, ...; without, every frame. An image yields once.
+    What does not decode is left out.
 
     Raises:
-        GokuError: the file cannot be read, or is damaged before the end (after yielding what was good).
+        Fault: the file cannot be read, or nothing of it decodes.
     """
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if is_image(path):
         image = av.VideoFrame.from_ndarray(open_image(path), format="rgb24")
-        yield 0, _picture(image, 1.0, short_side)
+        yield 0, picture(image, 1.0, short_side)
         return
-    with open_video(path) as (container, stream):
-        sar = float(stream.sample_aspect_ratio or 1) or 1.0
-        frames = _timed(container, stream, _first_pts(path), start_us, end_us)
+    with open_decoding(path) as decoding:
+        sar = float(decoding.stream.sample_aspect_ratio or 1) or 1.0
+        frames = within(decoding.frames(start_us), start_us, end_us)
         for time_us, frame in frames if fps is None else _at_rate(frames, start_us, end_us, fps):
-            yield time_us, _picture(frame, sar, short_side)
+            yield time_us, picture(frame, sar, short_side)
 
 
-def _timed(
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    zero: int,
-    start_us: int,
-    end_us: int | None,
-) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Yield frames in order of presentation, from the one on screen at `start_us`."""
-    tick = float(stream.time_base or 0) * 1_000_000
-    if start_us > 2_000_000:
-        container.seek(int(zero + start_us / tick), stream=stream)
-    held, last = None, -1
-    for frame in container.decode(stream):
-        if frame.pts is None:
-            continue
-        time_us = round((frame.pts - zero) * tick)
-        if time_us <= last:  # a resolution change or a damaged file can step back in time
-            continue
-        last = time_us
+def within(shown: Iterator[Shown], start_us: int, end_us: int | None) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yield (time_us, frame) of [start_us, end_us), from the one on screen at `start_us`."""
+    held = None
+    for time_us, frame in ((one.time_us, one.frame) for one in shown):
         if time_us < start_us - SLACK_US:
             held = (time_us, frame)
             continue
@@ -77,14 +60,6 @@ def _timed(
         yield time_us, frame
     if held is not None:
         yield held
-
-
-def _first_pts(path: Path) -> int:
-    with open_video(path) as (container, stream):
-        for packet in container.demux(stream):
-            if packet.size and packet.pts is not None:
-                return packet.pts  # the first packet is a key frame, and nothing is shown before it
-    raise GokuError("unreadable: no frames with a time")
 
 
 def _at_rate(
@@ -102,7 +77,7 @@ def _at_rate(
         yield round(target), shown
 
 
-def _picture(frame: av.VideoFrame, sar: float, short_side: int | None) -> np.ndarray:
+def picture(frame: av.VideoFrame, sar: float, short_side: int | None) -> np.ndarray:
     """Scale to square pixels and the short side, then turn as the rotation metadata says."""
     width, height = fit(round(frame.width * sar), frame.height, short_side)
     if (width, height) == (frame.width, frame.height):

@@ -1,33 +1,28 @@
 """One decode of a source, and everything that splitting needs from it."""
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import cv2
 import imagehash
 import numpy as np
 from PIL import Image
 
+from goku_cli.errors import Fault
+from goku_cli.media.decode import Shown, open_decoding
 from goku_cli.media.layout import cells
+from goku_cli.media.shrink import shrink
 from goku_cli.split.detectors import ShotCuts
 
+SHORT_SIDE = 144
+"""Of the pictures that are looked at; PySceneDetect shrinks to about this size too."""
 SAMPLE_US = 500_000
 THUMBNAIL_WIDTH = 160
-
-
-@dataclass(frozen=True)
-class Tiny:
-    """All that is kept of every frame (1.2 kB): which one is in the middle of a clip is known only at the end."""
-
-    grey: np.ndarray
-    """uint8 (32, 32), from which the perceptual hash is taken."""
-    colors: np.ndarray
-    """uint8 (8, 8, 3) Lab: two scenes of one brightness pattern can have the same hash."""
-
-    def hash(self) -> str:
-        """Return the perceptual hash of 64 bits in hexadecimal."""
-        return str(imagehash.phash(Image.fromarray(self.grey)))
+HASHED = 32
+"""Side of the gray picture that is kept of every frame."""
 
 
 @dataclass(frozen=True)
@@ -42,38 +37,84 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one pass over a source found; all but `cuts` and `samples` have an entry per frame."""
+    """What one pass over a source found; the arrays have an entry per frame (1.2 kB in all)."""
 
     times_us: np.ndarray
     luma: np.ndarray
     contrast: np.ndarray
-    tiny: list[Tiny]
+    gray: np.ndarray
+    """uint8 (N, 32, 32), from which perceptual hashes are taken."""
+    colors: np.ndarray
+    """uint8 (N, 8, 8, 3) Lab: two scenes of one brightness pattern can have the same hash."""
     cuts: list[int]
+    """Numbers of the frames that the detector says open a shot."""
+    breaks: dict[int, str]
+    """Numbers of the frames that do not go on from the one before -> "damage" or "size"."""
+    sizes: dict[int, tuple[int, int]]
+    """Number of the first frame of each size -> (width, height) as displayed."""
     samples: list[Sample]
+    lost: Fault | None
+    """What did not decode."""
+
+    @cached_property
+    def ends_us(self) -> np.ndarray:
+        """When each frame goes from the screen; the last one, and one before a hole, stay as long as those before."""
+        ends = np.append(self.times_us[1:], self.times_us[-1])
+        for number in [first for first, why in self.breaks.items() if why == "damage"] + [len(ends)]:
+            last = number - 1
+            step = self.times_us[last] - self.times_us[last - 1] if last else 0
+            ends[last] = self.times_us[last] + step
+        return ends
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Return a frame's width and height as displayed."""
+        return self.sizes[max(first for first in self.sizes if first <= number)]
 
 
-def measure(
-    frames: Iterable[tuple[int, np.ndarray]], cuts: ShotCuts, feature: Callable[[np.ndarray], np.ndarray]
-) -> Measured:
-    """Look at every frame once: feed the detector, note brightness, and sample twice a second."""
-    times, luma, contrast, small = [], [], [], []
+def measure(path: Path, cuts: ShotCuts, feature: Callable[[np.ndarray], np.ndarray], threads: int = 1) -> Measured:
+    """Look at every frame once: feed the detector, note brightness, and sample twice a second.
+
+    Raises:
+        Fault: nothing of it can be read.
+    """
+    times, luma, contrast, gray, colors = [], [], [], [], []
     samples: list[Sample] = []
-    for number, (time_us, frame) in enumerate(frames):
-        cuts.feed(number, frame)
-        mean, deviation = cv2.meanStdDev(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
-        times.append(time_us)
-        luma.append(float(mean[0, 0]))
-        contrast.append(float(deviation[0, 0]))
-        small.append(tiny(frame))
-        if time_us >= len(samples) * SAMPLE_US:
-            samples.append(Sample(number, thumbnail(frame), feature(frame)))
-    return Measured(np.array(times), np.array(luma), np.array(contrast), small, cuts.finish(), samples)
+    breaks: dict[int, str] = {}
+    sizes: dict[int, tuple[int, int]] = {}
+    with open_decoding(path, threads) as decoding:
+        sar = float(decoding.stream.sample_aspect_ratio or 1) or 1.0
+        for number, shown in enumerate(decoding.frames()):
+            frame = shrink(shown.frame, sar, SHORT_SIDE)
+            if shown.opens:
+                breaks[number] = shown.opens
+            if not number or shown.opens == "size":
+                sizes[number] = _displayed(shown, sar)
+            cuts.feed(number, frame, afresh=shown.opens is not None)
+            whole = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+            mean, deviation = cv2.meanStdDev(whole)
+            times.append(shown.time_us)
+            luma.append(float(mean[0, 0]))
+            contrast.append(float(deviation[0, 0]))
+            gray.append(_square(whole))
+            colors.append(cells(frame))
+            if shown.time_us >= len(samples) * SAMPLE_US:
+                samples.append(Sample(number, thumbnail(frame), feature(frame)))
+        lost = decoding.losses.fault()
+    squares = np.stack(gray)
+    return Measured(
+        np.array(times), np.array(luma), np.array(contrast), squares, np.stack(colors), cuts.finish(squares), breaks,
+        sizes, samples, lost,
+    )  # fmt: skip
 
 
-def tiny(frame: np.ndarray) -> Tiny:
-    """Shrink one frame, uint8 RGB."""
-    grey = cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
-    return Tiny(grey, cells(frame))
+def gray_square(frame: np.ndarray) -> np.ndarray:
+    """Shrink one frame, uint8 RGB, to uint8 (32, 32)."""
+    return _square(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
+
+
+def perceptual_hash(gray: np.ndarray) -> str:
+    """Return the perceptual hash of a gray picture, 64 bits in hexadecimal."""
+    return str(imagehash.phash(Image.fromarray(gray)))
 
 
 def thumbnail(frame: np.ndarray) -> bytes:
@@ -83,3 +124,12 @@ def thumbnail(frame: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(small).save(file, format="JPEG", quality=80)
     return file.getvalue()
+
+
+def _square(gray: np.ndarray) -> np.ndarray:
+    return cv2.resize(gray, (HASHED, HASHED), interpolation=cv2.INTER_AREA)
+
+
+def _displayed(shown: Shown, sar: float) -> tuple[int, int]:
+    width, height = round(shown.frame.width * sar), shown.frame.height
+    return (height, width) if int(shown.frame.rotation) % 180 else (width, height)

@@ -4,27 +4,32 @@ Invariant: a source's clips are replaced together, and what spoke of a clip that
 """
 
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from goku_cli.errors import GokuError
+from goku_cli.errors import Fault, GokuError
 from goku_cli.manifest.prune import prune
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.media.ffmpeg import cut_video
 from goku_cli.media.frames import read_frames
+from goku_cli.media.layout import cells
+from goku_cli.media.probe import check_unchanged
 from goku_cli.recipe import fingerprint
 from goku_cli.registry import load
 from goku_cli.split.detectors import DETECTORS, ShotCuts
-from goku_cli.split.measure import Tiny, measure, thumbnail, tiny
-from goku_cli.split.pieces import middle, nearest_sample, pieces, times
+from goku_cli.split.measure import SHORT_SIDE, Measured, gray_square, measure, perceptual_hash, thumbnail
+from goku_cli.split.pieces import Piece, middle, nearest_sample, pieces, times
 from goku_cli.split.settings import SplitSettings
-from goku_cli.stage import Item, Outcome, Progress, Rows, run_stage
+from goku_cli.stage import Failure, Item, Outcome, Progress, Rows, run_stage
 
 STAGE = "split"
-VERSION = 1
-SHORT_SIDE = 240
+VERSION = 2
 SIMILARITIES = {"layout": "goku_cli.media.layout:layout"}
-FACTS = "id, kind, width, height, fps, frames, path"
+PENDING = """
+SELECT id, kind, width, height, fps, path, files.bytes, mtime_ns
+FROM sources JOIN source_files AS files ON files.source = id WHERE rejected IS NULL ORDER BY path
+"""
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,14 @@ class Job:
     """One source to split."""
 
     source: Row
-    """Its FACTS."""
     settings: SplitSettings
+    threads: int
 
 
 def split(
-    manifest: Manifest, settings: SplitSettings, *, workers: int = 0, progress: Progress | None = None
-) -> Outcome:
+    manifest: Manifest, settings: SplitSettings, *, workers: int = 0, timeout: float = 3600.0,
+    progress: Progress | None = None,
+) -> Outcome:  # fmt: skip
     """Split the sources that are new, or were split with other settings.
 
     Raises:
@@ -46,61 +52,32 @@ def split(
     """
     load(settings.detector, DETECTORS, "detector")
     load(settings.similarity, SIMILARITIES, "similarity")
-    sources = _sources(manifest)
-    items = [Item(source["id"], Job(source, settings)) for source in sources]
-    params = fingerprint([VERSION, asdict(settings)])
+    total = _count(manifest)
+    threads = max(1, (os.cpu_count() or 1) // total)
     outcome = run_stage(
-        manifest, STAGE, params, items, split_source, total=len(items), workers=workers, progress=progress
-    )
+        manifest, STAGE, fingerprint([VERSION, asdict(settings)]), _items(manifest, settings, threads), split_source,
+        total=total, workers=workers, timeout=timeout, progress=progress,
+    )  # fmt: skip
     with manifest.transaction():
         _forget_rejected(manifest)
     prune(manifest)
     return outcome
 
 
-def write_clips(manifest: Manifest, folder: Path, *, workers: int = 0, progress: Progress | None = None) -> Outcome:
-    """Cut every video clip to `folder`/ID.mp4 (H.264) and note it in the clip's row."""
-    folder = folder.absolute()
-    rows = manifest.query(
-        "SELECT clips.*, source_path FROM clips JOIN clip_files USING (id) WHERE kind = 'video' ORDER BY clips.id"
-    )
-    items = [Item(row["id"], (row, folder / f"{row['id']}.mp4")) for row in rows]
-    uncut = [item.id for item in items if item.payload[0]["path"] != str(item.payload[1])]
-    with manifest.transaction():
-        manifest.execute("DELETE FROM receipts WHERE stage = 'write-clips' AND list_contains(?, item)", [uncut])
-    return run_stage(
-        manifest, "write-clips", str(folder), items, cut_clip, total=len(items), workers=workers, progress=progress
-    )
-
-
 def split_source(job: Job) -> Rows:
     """Return the clips of one source.
 
     Raises:
-        GokuError: it cannot be read to its end.
+        Fault: it is not what was ingested, or nothing of it can be read.
     """
-    feature = load(job.settings.similarity, SIMILARITIES, "similarity")
-    path = Path(job.source["path"])
-    if job.source["kind"] == "image":
-        ((_, frame),) = read_frames(path, short_side=SHORT_SIDE)
-        return _rows([_clip(job.source, 0, 0, 1, "start", tiny(frame), thumbnail(frame))])
-    cuts = ShotCuts(job.settings.detector, job.settings.threshold)
-    found = measure(read_frames(path, short_side=SHORT_SIDE), cuts, feature)
-    clips = []
-    for piece in pieces(found, job.settings):
-        start_us, end_us = times(found, piece)
-        key, shown = found.tiny[middle(piece)], nearest_sample(found, piece).thumbnail
-        frames = piece.end - piece.first
-        clips.append(_clip(job.source, start_us, end_us, frames, piece.opened_by, key, shown))
-    return _rows(clips)
-
-
-def cut_clip(job: tuple[Row, Path]) -> Rows:
-    """Cut one clip to a file of its own."""
-    row, target = job
-    source = Path(row.pop("source_path"))
-    cut_video(source, target, start_us=row["start_us"], end_us=row["end_us"])
-    return Rows(insert={"clips": [row | {"path": str(target)}]}, replace={"clips": "id"})
+    source, path = job.source, Path(job.source["path"])
+    check_unchanged(path, source["bytes"], source["mtime_ns"])
+    if source["kind"] == "image":
+        return _rows([_still(source, path)])
+    found = _measured(job, path, job.threads)
+    if found.lost and job.threads > 1:  # later stages read with one thread; several notice damage later than one
+        found = _measured(job, path, 1)
+    return _rows([_clip(source, found, piece) for piece in pieces(found, job.settings)], found.lost)
 
 
 def clip_id(source: str, start_us: int, end_us: int) -> str:
@@ -108,16 +85,24 @@ def clip_id(source: str, start_us: int, end_us: int) -> str:
     return hashlib.sha256(f"{source}|{start_us}|{end_us}".encode()).hexdigest()[:32]
 
 
-def _sources(manifest: Manifest) -> list[Row]:
+def _measured(job: Job, path: Path, threads: int) -> Measured:
+    cuts = ShotCuts(job.settings.detector, job.settings.threshold, job.settings.frame_skip)
+    return measure(path, cuts, load(job.settings.similarity, SIMILARITIES, "similarity"), threads)
+
+
+def _count(manifest: Manifest) -> int:
+    """Return how many sources there are to split."""
     if not manifest.value("SELECT count(*) FROM sources"):
         raise GokuError(f"{manifest.path} has no sources; bring some in with: goku ingest FOLDER -m ...")
-    rows = manifest.query(
-        f"SELECT {FACTS} FROM sources JOIN (SELECT source, min(path) AS path FROM source_paths GROUP BY source) "
-        "AS files ON files.source = id WHERE rejected IS NULL ORDER BY path"
-    )
-    if not rows:
+    total = int(manifest.value("SELECT count(*) FROM sources WHERE rejected IS NULL"))
+    if not total:
         raise GokuError(f"{manifest.path}: the rules rejected every source; see goku show, or goku ingest --rules none")
-    return rows
+    return total
+
+
+def _items(manifest: Manifest, settings: SplitSettings, threads: int) -> Iterator[Item]:
+    for source in manifest.stream(PENDING):
+        yield Item(source["id"], Job(source, settings, threads))
 
 
 def _forget_rejected(manifest: Manifest) -> None:
@@ -126,16 +111,28 @@ def _forget_rejected(manifest: Manifest) -> None:
     manifest.execute(f"DELETE FROM receipts WHERE stage = '{STAGE}' AND item IN {rejected}")
 
 
-def _clip(
-    source: Row, start_us: int, end_us: int, frames: int, opened_by: str, key: Tiny, shown: bytes
-) -> Row:  # fmt: skip
+def _clip(source: Row, found: Measured, piece: Piece) -> Row:
+    start_us, end_us = times(found, piece)
+    width, height = found.size(piece.first)
+    key = middle(piece)
     return {
         "id": clip_id(source["id"], start_us, end_us), "source": source["id"], "start_us": start_us,
-        "end_us": end_us, "frames": frames, "width": source["width"], "height": source["height"],
-        "fps": source["fps"], "opened_by": opened_by, "key_hash": key.hash(), "key_colors": key.colors.ravel().tolist(),
-        "thumbnail": shown, "path": None,
+        "end_us": end_us, "frames": piece.end - piece.first, "width": width, "height": height,
+        "fps": source["fps"], "opened_by": piece.opened_by, "key_hash": perceptual_hash(found.gray[key]),
+        "key_colors": found.colors[key].ravel().tolist(), "thumbnail": nearest_sample(found, piece).thumbnail,
     }  # fmt: skip
 
 
-def _rows(clips: list[Row]) -> Rows:
-    return Rows(insert={"clips": clips}, replace={"clips": "source"})
+def _still(source: Row, path: Path) -> Row:
+    ((_, frame),) = read_frames(path, short_side=SHORT_SIDE)
+    return {
+        "id": clip_id(source["id"], 0, 0), "source": source["id"], "start_us": 0, "end_us": 0, "frames": 1,
+        "width": source["width"], "height": source["height"], "fps": source["fps"], "opened_by": "start",
+        "key_hash": perceptual_hash(gray_square(frame)), "key_colors": cells(frame).ravel().tolist(),
+        "thumbnail": thumbnail(frame),
+    }  # fmt: skip
+
+
+def _rows(clips: list[Row], lost: Fault | None = None) -> Rows:
+    partial = Failure.of(lost) if lost else None
+    return Rows(insert={"clips": clips}, replace={"clips": "source"}, partial=partial)

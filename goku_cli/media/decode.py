@@ -1,0 +1,222 @@
+"""Decoding: the good frames of a video in order of presentation, and what was lost between them.
+
+After damage a decoder guesses, and every frame that refers to the guess is wrong, until the next key frame. So at
+the first sign of it (an error, a frame or a packet flagged as corrupt, or packets that are not there) the decoder is
+emptied and starts again at the next key frame. Times are microseconds since the first good frame of the file.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+
+from goku_cli.errors import Cause, Fault
+from goku_cli.media.packets import MAX_FRAMES, MAX_SECONDS
+from goku_cli.media.probe import open_video
+
+SLACK_US = 500
+"""Time bases round; no two frames are closer than this."""
+SEEK_FROM_US = 2_000_000
+"""To read what comes before this is quicker than to seek."""
+SEEK_BACK_US = (0, 5_000_000)
+"""How far before the wanted time to seek: a container without an index may land behind it."""
+RESET_US = 1_000_000
+"""Frames that step back in time by less are noise of the muxer; by more, another recording begins."""
+BROADCAST = frozenset(["mpegts", "mpeg"])
+"""Containers in which packets may vanish without a word; a steady stream that jumps in time shows it."""
+STEADY = 12
+"""Equal steps that make a stream steady."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One decoded frame."""
+
+    time_us: int
+    frame: av.VideoFrame
+    opens: str | None = None
+    """Why it does not go on from the frame before it: "damage" or "size"."""
+
+
+@dataclass
+class Losses:
+    """What of a video was not read."""
+
+    places: int = 0
+    us: int = 0
+
+    def fault(self) -> Fault | None:
+        """Return it as a cause and a reason, when there was any."""
+        if not self.places:
+            return None
+        return Fault(Cause.DAMAGED, f"{self.us / 1e6:.2f} s in {self.places} places do not decode")
+
+
+class Decoding:
+    """One pass over an open video stream. `losses` grows while `frames` is drawn from."""
+
+    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+        self.stream = stream
+        self.losses = Losses()
+        self._container = container
+        self._tick = float(stream.time_base or 0) * 1e6
+        # AVI keeps no times of presentation: B-frames come out in order, with times that are not.
+        self._counted = container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
+        self._zero: float | None = None
+
+    def frames(self, start_us: int = 0) -> Iterator[Shown]:
+        """Yield the good frames from the one on screen at `start_us`, after a seek when that is quicker.
+
+        Raises:
+            Fault: nothing decodes, or it is too long.
+        """
+        if start_us <= SEEK_FROM_US or self._counted:
+            yield from self._timed()
+            return
+        if next(self._timed(), None) is None:  # sets the zero of time
+            return
+        for back in SEEK_BACK_US:
+            if self._seek(max(0, start_us - back)):
+                found = self._timed()
+                first = next(found, None)
+                if first is not None and first.time_us <= start_us + SLACK_US:
+                    yield first
+                    yield from found
+                    return
+        if self._seek(0):
+            yield from self._timed()
+
+    def _seek(self, time_us: int) -> bool:
+        assert self._zero is not None
+        try:
+            self._container.seek(int((self._zero + time_us) / self._tick), stream=self.stream)
+        except av.FFmpegError:
+            return False
+        return True
+
+    def _timed(self) -> Iterator[Shown]:
+        """Give frames their times; note what is lost between them."""
+        frames = _Resuming(self._container, self.stream, sought=self._zero is not None)
+        last, step, size, number = -1, 0, None, 0
+        for frame, opens in frames:
+            at = self._time(frame, number, last, step)
+            if self._zero is None:
+                self._zero = at
+            time_us, number = round(at - self._zero), number + 1
+            if time_us <= last:
+                frames.broken |= time_us < last - RESET_US
+                continue
+            if number > MAX_FRAMES or time_us > MAX_SECONDS * 1e6:
+                raise Fault(Cause.TOO_LARGE, f"more than {MAX_FRAMES} frames or {MAX_SECONDS / 3600:.0f} hours")
+            if opens and last < 0:
+                self._lose(round((frames.begin or 0) * self._tick - self._zero), 0)
+            elif opens:
+                self._lose(last + step, time_us)
+            elif size is not None and size != (frame.width, frame.height):
+                opens = "size"
+            elif last >= 0:
+                step = time_us - last
+            last, size = time_us, (frame.width, frame.height)
+            yield Shown(time_us, frame, opens)
+        if self._zero is None:
+            raise Fault(Cause.UNREADABLE, frames.said or "none of its frames decodes")
+        if frames.broken:
+            self._lose(last + step, round((frames.end or 0) * self._tick - self._zero))
+
+    def _lose(self, from_us: int, to_us: int) -> None:
+        self.losses.places += 1
+        self.losses.us += max(0, to_us - from_us)
+
+    def _time(self, frame: av.VideoFrame, number: int, last: int, step: int) -> float:
+        if self._counted:
+            return number * 1e6 / float(self.stream.average_rate or 25)
+        if frame.pts is None:
+            return (self._zero or 0) + last + (step or 1e6 / float(self.stream.average_rate or 25))
+        return frame.pts * self._tick
+
+
+class _Resuming:
+    """Frames of a stream with damage left out; each with "damage" when it is the first after some."""
+
+    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream, sought: bool) -> None:
+        self.broken = False
+        """Something was lost since the last frame."""
+        self.said = ""
+        """What the decoder said last."""
+        self.begin: int | None = None
+        self.end: int | None = None
+        """The lowest and the highest time of a packet so far, in ticks."""
+        self._sought = sought
+        self._packets = container.demux(stream)
+        self._codec = stream.codec_context
+        self._broadcast = container.format.name in BROADCAST
+        self._stamps: deque[int] = deque(maxlen=STEADY + 1)
+
+    def __iter__(self) -> Iterator[tuple[av.VideoFrame, str | None]]:
+        # A file may begin within a group of pictures (an edit list); after a seek nothing before a key frame is good.
+        waiting, key = self._sought, None
+        for packet in self._read():
+            if waiting:
+                if not (packet.is_keyframe and packet.size):
+                    continue
+                self._codec.flush_buffers()
+                waiting, key = False, packet.pts
+            if packet.is_corrupt or self._jumps(packet):
+                self.broken = True
+                if packet.is_corrupt or not packet.is_keyframe:
+                    waiting = True
+                    continue
+            for frame in self._decode(packet):
+                if frame is None or frame.is_corrupt:
+                    waiting = self.broken = True
+                    break
+                if key is not None and frame.pts is not None and frame.pts < key:
+                    continue  # shown before the key frame, but refers to what was lost
+                yield frame, "damage" if self.broken else None
+                self.broken = False
+
+    def _read(self) -> Iterator[av.Packet]:
+        try:
+            for packet in self._packets:
+                if packet.size and packet.pts is not None:
+                    self.begin = packet.pts if self.begin is None else self.begin
+                    self.end = max(self.end or packet.pts, packet.pts + (packet.duration or 0))
+                yield packet
+        except av.FFmpegError as error:
+            self.broken, self.said = True, str(error.strerror)
+
+    def _decode(self, packet: av.Packet) -> list[av.VideoFrame | None]:
+        """Return a packet's frames; None stands for what could not be decoded."""
+        try:
+            return list(packet.decode())
+        except av.EOFError:
+            return []
+        except av.FFmpegError as error:
+            self.said = str(error.strerror)
+            return [None]
+
+    def _jumps(self, packet: av.Packet) -> bool:
+        """Say whether packets are missing before this one: times of decoding are even, also with B-frames."""
+        if not self._broadcast or packet.dts is None or not packet.size:
+            return False
+        steps = [after - before for before, after in itertools.pairwise(self._stamps)]
+        step = packet.dts - self._stamps[-1] if self._stamps else 0
+        self._stamps.append(packet.dts)
+        return len(steps) == STEADY and max(steps) - min(steps) <= 1 and step > 1.5 * max(steps)
+
+
+@contextmanager
+def open_decoding(path: Path, threads: int = 1) -> Iterator[Decoding]:
+    """Open a video for one pass, with as many decoder threads as told: curation keeps a process per core busy.
+
+    Raises:
+        Fault: it cannot be opened or read.
+    """
+    with open_video(path) as (container, stream):
+        stream.codec_context.thread_count = threads
+        stream.codec_context.thread_type = "AUTO"
+        yield Decoding(container, stream)
