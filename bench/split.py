@@ -1,6 +1,6 @@
 """How fast `goku split` is beside PySceneDetect's own command and beside plain decoding, in one run.
 
-Usage: python bench/split.py FOLDER [--files 3]
+Usage: python bench/split.py FOLDER [--files 6]
 
 FOLDER holds a few real videos; 60 s files of 1280x720 are made of them in a temporary folder. Prints a markdown table.
 """
@@ -82,7 +82,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--files", type=int, default=3)
+    parser.add_argument("--files", type=int, default=6)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

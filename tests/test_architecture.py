@@ -31,7 +31,7 @@ DOORS = {
     "typer": ["cli/"],
     "rich": ["cli/"],
     "diffusers": ["model/wan_codec.py"],
-    "transformers": ["model/text.py", "filter/dinov2.py"],
+    "transformers": ["model/text.py", "vision/dinov2.py"],
     "open_clip": ["vision/clip.py"],
     "easyocr": ["filter/craft.py"],
     "torch": ["model/", "train/", "sample/", "encode/", "checkup/", "filter/", "vision/", "balance/look.py"],

@@ -35,6 +35,14 @@ def test_dinov2_is_one_for_a_still_and_less_for_a_cut(weights):
     assert alone == pytest.approx(1.0) and image == 1.0 and changed < 0.9999
 
 
+def test_split_can_compare_by_dinov2(weights, tmp_path):
+    film(tmp_path / "raw" / "a.mp4", [(1, 48)])
+    with Manifest(tmp_path / "a.duckdb", create=True) as manifest:
+        ingest(manifest, find_media([tmp_path / "raw"]), load_rules("none"), workers=1)
+        split(manifest, SplitSettings(similarity="dinov2", min_similarity=1.5), workers=1)
+        assert manifest.value("SELECT count(*) FROM clips WHERE opened_by = 'similarity'") == 1
+
+
 def test_the_aesthetic_predictor_is_the_published_one(weights):
     clips = [moving(1), moving(2)]
     published = Published().eval()

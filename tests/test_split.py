@@ -93,7 +93,7 @@ def test_dissolves_belong_to_no_clip(manifest, tmp_path, length):
 def test_slow_change_is_cut_by_similarity(manifest, tmp_path):
     wide = np.concatenate([texture(seed) for seed in (1, 2, 3)], axis=1)
     write_video(tmp_path / "raw" / "a.mp4", [wide[:, i * 4 : i * 4 + 160] for i in range(96)], fps=FPS)
-    run(manifest)
+    run(manifest, min_similarity=0.8)
     assert manifest.value("SELECT count(*) FROM clips WHERE opened_by = 'similarity'") > 0
 
 

@@ -87,10 +87,11 @@ def split(
         int, typer.Option(min=0, help="Frames that the detector skips after each one; cuts stay exact.")
     ] = SPLIT.frame_skip,
     similarity: Annotated[
-        str, typer.Option(help="Feature of the second cut: layout, or module:function.")
+        str, typer.Option(help="Feature of the second cut: layout, dinov2, or module:function.")
     ] = SPLIT.similarity,
     min_similarity: Annotated[
-        float, typer.Option(help="Cut between frames a second apart that are less alike than this.")
+        float | None,
+        typer.Option(help="Cut between frames a second apart that are less alike; the feature's own figure if absent."),
     ] = SPLIT.min_similarity,
     min_seconds: Annotated[float, typer.Option(help="Drop shorter clips.")] = SPLIT.min_seconds,
     max_seconds: Annotated[float, typer.Option(help="Divide longer clips evenly.")] = SPLIT.max_seconds,

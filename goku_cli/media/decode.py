@@ -210,8 +210,11 @@ class _Resuming:
 
 
 @contextmanager
-def open_decoding(path: Path, threads: int = 1) -> Iterator[Decoding]:
+def open_decoding(path: Path, threads: int = 1, *, smooth: bool = True) -> Iterator[Decoding]:
     """Open a video for one pass, with as many decoder threads as told: curation keeps a process per core busy.
+
+    Without `smooth` the edges of coding blocks are left as they are: a fifth less time, for pictures that are shrunk
+    to a fraction of their size anyway.
 
     Raises:
         Fault: it cannot be opened or read.
@@ -219,4 +222,6 @@ def open_decoding(path: Path, threads: int = 1) -> Iterator[Decoding]:
     with open_video(path) as (container, stream):
         stream.codec_context.thread_count = threads
         stream.codec_context.thread_type = "AUTO"
+        if not smooth:
+            stream.codec_context.options = dict(stream.codec_context.options) | {"skip_loop_filter": "all"}
         yield Decoding(container, stream)

@@ -32,7 +32,8 @@ class Sample:
     number: int
     thumbnail: bytes
     """JPEG."""
-    feature: np.ndarray
+    feature: np.ndarray | None
+    """Of every second one: the second cut compares frames a second apart."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def measure(path: Path, cuts: ShotCuts, feature: Callable[[np.ndarray], np.ndarr
     samples: list[Sample] = []
     breaks: dict[int, str] = {}
     sizes: dict[int, tuple[int, int]] = {}
-    with open_decoding(path, threads) as decoding:
+    with open_decoding(path, threads, smooth=False) as decoding:
         sar = float(decoding.stream.sample_aspect_ratio or 1) or 1.0
         for number, shown in enumerate(decoding.frames()):
             frame = shrink(shown.frame, sar, SHORT_SIDE)
@@ -98,7 +99,7 @@ def measure(path: Path, cuts: ShotCuts, feature: Callable[[np.ndarray], np.ndarr
             gray.append(_square(whole))
             colors.append(cells(frame))
             if shown.time_us >= len(samples) * SAMPLE_US:
-                samples.append(Sample(number, thumbnail(frame), feature(frame)))
+                samples.append(Sample(number, thumbnail(frame), None if len(samples) % 2 else feature(frame)))
         lost = decoding.losses.fault()
     squares = np.stack(gray)
     return Measured(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from goku_cli.media.layout import similarity
 from goku_cli.split.cuts import true_cuts
 from goku_cli.split.dissolves import dissolve_gaps
 from goku_cli.split.fades import fade_gaps
@@ -35,7 +34,7 @@ def pieces(found: Measured, settings: SplitSettings) -> list[Piece]:
     for why, gaps in (("dissolve", dissolves), ("fade", fades)):
         opened |= {number: why for gap in gaps for number in gap}
     opened |= found.breaks
-    for number in _second_cuts(found, sorted(opened), settings.min_similarity):
+    for number in _second_cuts(found, sorted(opened), settings.least_similarity):
         opened.setdefault(number, "similarity")
     left_out = {number for first, end in fades + dissolves for number in range(first, end)}
     starts = sorted(opened)
@@ -70,10 +69,11 @@ def _second_cuts(found: Measured, shots: list[int], least: float) -> list[int]:
     """Compare frames a second apart inside each shot (every other sample)."""
     cuts = []
     edges = np.array(shots)
-    for before, after in itertools.pairwise(found.samples[::2]):
-        between = np.searchsorted(edges, (before.number, after.number), side="right")
-        if between[0] == between[1] and similarity(before.feature, after.feature) < least:
-            cuts.append(after.number)
+    seconds = [(sample.number, sample.feature) for sample in found.samples if sample.feature is not None]
+    for (before, one), (after, other) in itertools.pairwise(seconds):
+        between = np.searchsorted(edges, (before, after), side="right")
+        if between[0] == between[1] and float(one @ other) < least:
+            cuts.append(after)
     return cuts
 
 

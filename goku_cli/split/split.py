@@ -25,7 +25,7 @@ from goku_cli.stage import Failure, Item, Outcome, Progress, Rows, run_stage
 
 STAGE = "split"
 VERSION = 2
-SIMILARITIES = {"layout": "goku_cli.media.layout:layout"}
+SIMILARITIES = {"layout": "goku_cli.media.layout:layout", "dinov2": "goku_cli.vision.dinov2:token"}
 PENDING = """
 SELECT id, kind, width, height, fps, path, files.bytes, mtime_ns
 FROM sources JOIN source_files AS files ON files.source = id WHERE rejected IS NULL ORDER BY path
