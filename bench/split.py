@@ -94,7 +94,7 @@ def main() -> None:
         with ProcessPoolExecutor() as pool:
             frames = sum(pool.map(decode, map(str, files)))
         plain = time.monotonic() - started
-        split = goku(folder, "a")
+        split = goku(folder, "a", "--min-seconds", "0")  # or a cut between two short clips would not be seen
         listed = scenes(files, folder, "list-scenes")
         encoding = ["--crf", str(CRF), "--preset", PRESET]
         written = goku(folder, "b", "--write-clips", str(folder / "clips"), *encoding)

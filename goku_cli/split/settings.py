@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-LEAST_SIMILARITY = {"layout": 0.25, "dinov2": 0.85}
+LEAST_SIMILARITY = {"layout": 0.2, "dinov2": 0.85}
 """The paper's 0.85 (0.90 for 720p) is for DINOv2. The layout of one shot falls to 0.3 in a fast pan, so it cuts only
 where nothing is left of the picture; what it leaves uncut is for the filter to judge."""
 
