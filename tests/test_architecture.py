@@ -30,11 +30,13 @@ DOORS = {
     "subprocess": ["train/launch.py", "media/ffmpeg.py", "checkup/"],
     "typer": ["cli/"],
     "rich": ["cli/"],
+    "openai": ["caption/server.py"],
+    "sqlite3": ["caption/replies.py"],
     "diffusers": ["model/wan_codec.py"],
-    "transformers": ["model/text.py", "vision/dinov2.py"],
+    "transformers": ["model/text.py", "vision/dinov2.py", "caption/local.py"],
     "open_clip": ["vision/clip.py"],
     "easyocr": ["filter/craft.py"],
-    "torch": ["model/", "train/", "sample/", "encode/", "checkup/", "filter/", "vision/", "balance/look.py"],
+    "torch": ["model/", "train/", "sample/", "encode/", "checkup/", "filter/", "vision/", "balance/look.py", "caption/local.py"],
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,15 +1,57 @@
-"""Where the caption that was given contradicts what was measured."""
+"""Where a caption contradicts what was measured: the things of the moving-shapes world, and what the camera does."""
 
 import re
 
+from goku_cli.caption.phrases import camera_claims
+from goku_cli.media.camera import NAMES, STATIC, STILL, Camera
 from goku_cli.shapes.caption import Metadata, parse_caption
 from goku_cli.shapes.scene import CAMERAS, PALETTE, SHAPES
 
+CLEAR = 0.03
+"""Frame heights per second above which a measured movement contradicts its opposite; twice that, another one."""
 _COUNTS = ("two", "three", "four")
 _WORDS = {name: name for name in (*PALETTE, *SHAPES, *_COUNTS)}
 _WORDS |= {"circles": "circle", "squares": "square", "triangles": "triangle", "crosses": "cross"}
 _KINDS = {"color": frozenset(PALETTE), "shape": frozenset(SHAPES), "count": frozenset(_COUNTS)}
 _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+
+
+def camera_conflict(said: str, camera: Camera | None) -> str | None:
+    """Return e.g. "says pan left, measured pan right", or None.
+
+    Nothing that is said of the camera contradicts nothing, and neither does a camera that was not understood. A text
+    that names both directions of an axis may be right in turn.
+    """
+    claims = camera_claims(said)
+    if camera is None or not camera.movements:
+        return None
+    seen = " and ".join(camera.movements)
+    for axis, (negative, positive) in NAMES.items():
+        named = claims & {negative, positive}
+        if len(named) == 1 and _denied(axis, 1 if positive in named else -1, camera):
+            return f"says {named.pop()}, measured {seen}"
+    if claims == {STATIC} and camera.strength > 2 * CLEAR and camera.movements[0] in _DIRECTIONS:
+        return f"says {STATIC} camera, measured {seen}"
+    return None
+
+
+def _denied(axis: str, sign: int, camera: Camera) -> bool:
+    """Whether the camera stands, goes the other way, or clearly does something else instead."""
+    rate = sign * camera.strengths[axis]
+    if camera.movements == (STATIC,):
+        return camera.strength < STILL / 2
+    if camera.movements[0] not in _DIRECTIONS:
+        return False
+    opposite = NAMES[axis][sign < 0] in camera.movements
+    return (opposite and rate < -CLEAR) or (camera.strength > 2 * CLEAR and abs(rate) < STILL / 2)
+
+
+_DIRECTIONS = frozenset(name for names in NAMES.values() for name in names)
+
+
+def names_things(measured: str | None) -> bool:
+    """Whether what was measured is a sentence of the moving-shapes world, whose camera is measured more finely."""
+    return measured is not None and parse_caption(measured) is not None
 
 
 def conflict(given: str | None, measured: str | None) -> str | None:

@@ -6,13 +6,11 @@ import numpy as np
 
 from goku_cli.caption.clip import FPS, Clip
 from goku_cli.caption.colors import dominant_colors
-from goku_cli.media.flow import magnitude, optical_flow, translation
+from goku_cli.media.flow import magnitude, optical_flow
 from goku_cli.shapes.detect import caption_of, describe
 
 PACES = ((0.3, "almost no motion"), (4.0, "slow motion"), (12.0, "moderate motion"), (np.inf, "fast motion"))
 """Mean flow in pixels per quarter of a second at a short side of 480, below which a word holds."""
-STEADY = 1.5
-"""Movement of the whole picture, in the same unit, below which the camera stands still."""
 DARK, BRIGHT = 60, 180
 
 
@@ -36,14 +34,12 @@ def _motion(clip: Clip) -> str:
         return PACES[0][1]
     scale = 480 / min(grey[0].shape)
     pace = scale * float(np.mean([magnitude(flow) for flow in flows]))
-    x, y = (scale * float(step) for step in np.mean([translation(flow) for flow in flows], axis=0))
     words = next(word for limit, word in PACES if pace < limit)
     heading = np.mean([flow.mean(axis=(0, 1)) for flow in flows], axis=0) * scale
     if pace >= PACES[0][0] and np.hypot(*heading) > pace / 2:
         words += f" {_direction(*heading)}"
-    # What the picture does, the camera does the other way.
-    camera = f"camera moving {_direction(-x, -y)}" if np.hypot(x, y) > STEADY else "static camera"
-    return f"{words}, {camera}"
+    camera = clip.camera.sentence if clip.camera else ""
+    return f"{words}, {camera}" if camera else words
 
 
 def _direction(x: float, y: float) -> str:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from goku_cli.balance import taxonomy as balance_taxonomy
-from goku_cli.caption.settings import CaptionSettings
+from goku_cli.caption.settings import CaptionSettings, ServerSettings
 from goku_cli.cli.console import reference_from, say, stderr, stdout, table, working
 from goku_cli.cli.options import TIMEOUT, AsJson, Output, Reference, Strict, Timeout, Workers
 from goku_cli.filter import tier as filter_tier
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from goku_cli.balance.balance import Balanced
 
 CAPTION = CaptionSettings()
+SERVER = ServerSettings()
 SPLIT = SplitSettings()
 WRITE = WriteSettings()
 
@@ -218,33 +219,75 @@ def _funnel(title: str, rows: list[tuple[str, int]], to: Console = stderr) -> No
 def caption(
     manifest: Reference = None,
     captioner: Annotated[
-        str, typer.Option(help="Captioners joined by +: given, measured, module:function.")
+        str,
+        typer.Option(help="Captioners joined by +: given, measured, openai:URL, transformers:PATH, module:function."),
     ] = CAPTION.captioner,
     motion_score: Annotated[
         bool, typer.Option(help="Append the motion score to the captions of videos.")
     ] = CAPTION.motion_score,
+    model: Annotated[str | None, typer.Option(help="The server's model; its first one when absent.")] = CAPTION.model,
+    merge_model: Annotated[
+        str | None, typer.Option(help="The server's model that merges captions; the same when absent.")
+    ] = CAPTION.merge_model,
+    prompts: Annotated[
+        Path | None, typer.Option(help="A folder with frame.txt, video.txt and merge.txt, to ask in other words.")
+    ] = CAPTION.prompts,
+    key_frames: Annotated[
+        int, typer.Option(min=1, max=64, help="Most frames of a video that a model sees, at most one a second.")
+    ] = CAPTION.key_frames,
+    frame_captions: Annotated[
+        int, typer.Option(min=1, max=64, help="How many of them get a caption of their own.")
+    ] = CAPTION.frame_captions,
+    in_flight: Annotated[int, typer.Option(min=1, max=1000, help="Requests at once.")] = SERVER.in_flight,
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Most requests per minute.")] = SERVER.rate,
+    tokens_budget: Annotated[
+        int | None, typer.Option(min=0, help="Stop asking when so many tokens are spent; the other clips wait.")
+    ] = SERVER.tokens_budget,
+    price_in: Annotated[float, typer.Option(min=0, help="Price of a million tokens read.")] = SERVER.price_in,
+    price_out: Annotated[float, typer.Option(min=0, help="Price of a million tokens written.")] = SERVER.price_out,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for one answer.")] = SERVER.timeout,
     output: Output = None,
     workers: Workers = 0,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
-    """Caption the clips that the selection keeps: the sidecar's text, what was measured, and one merged text.
+    """Caption the clips that the selection keeps: what came with them, was measured, a model says; and one merged text.
 
-    Where the sidecar contradicts what was measured, the caption's row says so.
+    A model describes key frames and the whole video, and merges both. Its replies are kept beside the manifest, in
+    NAME.replies.sqlite, and never asked for twice; a key is taken from OPENAI_API_KEY. The merged caption's row says
+    where it contradicts what was measured, or holds instructions: training leaves such clips out.
 
-    Example: goku caption manifests/my.duckdb#480p --captioner given+measured
+    Example: goku caption manifests/my.duckdb#480p --captioner openai:http://localhost:8000/v1
     """
     from goku_cli.caption import caption as room
+    from goku_cli.caption.spending import Spending
 
-    settings = CaptionSettings(captioner=captioner, motion_score=motion_score)
-    with working("caption", manifest, arguments=vars(settings), output=output, as_json=as_json) as session:
+    settings = CaptionSettings(
+        captioner=captioner, motion_score=motion_score, model=model, merge_model=merge_model, prompts=prompts,
+        key_frames=key_frames, frame_captions=frame_captions,
+    )  # fmt: skip
+    asking = ServerSettings(
+        in_flight=in_flight, rate=rate, tokens_budget=tokens_budget, price_in=price_in, price_out=price_out,
+        timeout=timeout,
+    )  # fmt: skip
+    arguments = {**vars(settings), **vars(asking)}
+    with working("caption", manifest, arguments=arguments, output=output, as_json=as_json) as session:
         name = session.manifest.selection(session.name)
-        outcome = room.caption(session.manifest, name, settings, workers=workers, progress=session.bar)
+        spending = Spending(asking, session.bar.describe)
+        outcome = room.caption(
+            session.manifest, name, settings, spending=spending, workers=workers, progress=session.bar
+        )
         session.count(outcome, "caption")
-        conflicts = session.manifest.value("SELECT count(*) FROM captions WHERE conflict IS NOT NULL")
+        if settings.models():
+            session.counts.update(requests=spending.requests, tokens=spending.tokens, cost=round(spending.cost, 4))
+            say(f"  {spending}")
+        conflicts = session.manifest.value(
+            "SELECT count(*) FROM captions WHERE kind = 'merged' AND conflict IS NOT NULL"
+        )
         session.counts["conflicts"] = conflicts
         if conflicts:
-            say(f"  {conflicts} captions that were given contradict what was measured")
+            say(f"  {conflicts} captions contradict what was measured, or instruct")
+        spending.finish()
         outcome.check("caption", strict)
         session.output = f"{session.output}#{name}"
 

@@ -29,7 +29,8 @@ CREATE TABLE clips (
     opened_by TEXT, key_hash TEXT, key_colors UTINYINT[], thumbnail BLOB, path TEXT, run BIGINT
 );
 CREATE TABLE scores (clip TEXT, metric TEXT, value DOUBLE, scorer TEXT, run BIGINT);
-CREATE TABLE captions (clip TEXT, kind TEXT, text TEXT, model TEXT, conflict TEXT, run BIGINT);
+-- `at_us` is the time within the clip of the key frame that a caption of kind `frame` speaks of.
+CREATE TABLE captions (clip TEXT, kind TEXT, at_us BIGINT, text TEXT, model TEXT, conflict TEXT, run BIGINT);
 CREATE TABLE tags (
     clip TEXT, "primary" TEXT, subcategory TEXT, confidence DOUBLE, tagger TEXT, run BIGINT
 );
