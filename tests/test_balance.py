@@ -10,8 +10,8 @@ from goku_cli.balance.weights import class_weights
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.store import Manifest
 
-SHAPES = load_taxonomy("shapes").patterns()
-DEFAULT = load_taxonomy("default").patterns()
+SHAPES = load_taxonomy("shapes").lexicon()
+DEFAULT = load_taxonomy("default").lexicon()
 
 
 @pytest.mark.parametrize(

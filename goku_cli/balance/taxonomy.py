@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from re import IGNORECASE, Pattern, compile, escape
+from re import compile
 
 from goku_cli.errors import UsageError
 from goku_cli.recipe import build, find, fingerprint, read_toml
 
 DEFAULT = "default"
 OTHER = "other"
+WORD = compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,22 @@ class Taxonomy:
         """Return the emphasis of a primary class; what is in none has 1."""
         return self.classes[primary].emphasis if primary in self.classes else 1.0
 
-    def patterns(self) -> list[tuple[str, str, Pattern[str], int]]:
-        """Return (primary, sub-category, pattern, words in the phrase) of every phrase."""
-        return [
-            (name, sub, compile(rf"\b{escape(phrase)}(?:s|es)?\b", IGNORECASE), len(phrase.split()))
-            for name, primary in self.classes.items()
-            for sub, phrases in primary.subcategories.items()
-            for phrase in phrases
-        ]
+    def lexicon(self) -> "Lexicon":
+        """Return the classes of each phrase, by its words in lower case."""
+        found: Lexicon = {}
+        for name, primary in self.classes.items():
+            for sub, phrases in primary.subcategories.items():
+                for phrase in phrases:
+                    found.setdefault(" ".join(words_of(phrase)), []).append((name, sub))
+        return found
+
+
+Lexicon = dict[str, list[tuple[str, str]]]
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in lower case, without what stands between them."""
+    return WORD.findall(text.lower())
 
 
 def load_taxonomy(name: str) -> Taxonomy:
@@ -79,7 +88,7 @@ def load_taxonomy(name: str) -> Taxonomy:
     path = find("taxonomy", name)
     taxonomy = build(Taxonomy, read_toml(path), where=str(path))
     try:
-        taxonomy.patterns()
+        taxonomy.lexicon()
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     return taxonomy

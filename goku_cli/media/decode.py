@@ -53,7 +53,8 @@ class Losses:
         """Return it as a cause and a reason, when there was any."""
         if not self.places:
             return None
-        return Fault(Cause.DAMAGED, f"{self.us / 1e6:.2f} s in {self.places} places do not decode")
+        where = "1 place" if self.places == 1 else f"{self.places} places"
+        return Fault(Cause.DAMAGED, f"{self.us / 1e6:.2f} s in {where} do not decode")
 
 
 class Decoding:
