@@ -25,7 +25,7 @@ def manifest(tmp_path):
     (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, log)) + '\n{"step": 30, "lo')
     film(tmp_path / "sample.mp4", [(1, 9)])
     with Manifest(tmp_path / "m.duckdb", create=True) as opened:
-        opened.begin_run("filter", {"tier": "480p"})
+        opened.begin_run("filter", {"tier": "480p", "scorers": {"motion": "dis"}})
         opened.end_run("ok", {}, 1.0)
         opened.insert(
             "sources", [{"id": "s", "kind": "video"}, {"id": "r", "kind": "video", "rejected": "duration 1 s < 4 s"}]
@@ -64,7 +64,7 @@ def test_the_page_is_self_contained_and_shows_everything(manifest, tmp_path):
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
     assert "<script" not in page and "&lt;script&gt;" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
-    assert "min 0.3" in page and "max 20" in page  # the tier's thresholds on the motion histogram
+    assert "min 0.03" in page and "max 18" in page  # the tier's thresholds on the motion histogram
 
 
 def test_an_empty_manifest_has_a_page_too(tmp_path):

@@ -107,7 +107,7 @@ def _limits(manifest: Manifest, selection: str | None) -> dict[str, dict[str, fl
         recipe = read_toml(find("tiers", made["tier"])) if made else {}
     except UsageError:  # the recipe was moved since; the figures are still worth showing
         return {}
-    scorers = json.loads(made["scorers"]) if made else {}
+    scorers = json.loads((made and made["scorers"]) or "{}")
     found = {}
     for metric, table in recipe.get("video", {}).get("scores", {}).items():
         limits = table.get(scorers.get(metric), table)
