@@ -36,7 +36,17 @@ DOORS = {
     "transformers": ["model/text.py", "vision/dinov2.py", "caption/local.py"],
     "open_clip": ["vision/clip.py"],
     "easyocr": ["filter/craft.py"],
-    "torch": ["model/", "train/", "sample/", "encode/", "checkup/", "filter/", "vision/", "balance/look.py", "caption/local.py"],
+    "torch": [
+        "model/",
+        "train/",
+        "sample/",
+        "encode/",
+        "checkup/",
+        "filter/",
+        "vision/",
+        "balance/look.py",
+        "caption/local.py",
+    ],
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import takewhile
+from itertools import islice, takewhile
 
 import cv2
 
@@ -74,6 +74,7 @@ def caption(
         cv2.setNumThreads(1)
         at_once = spending.settings.in_flight if any(name.startswith(SERVER) for name in models) else 1
         threads = 1 if workers == 1 or at_once == 1 else at_once + CORES
+        closing.enter_context(spending.stopped_by_signals())
         outcome = asked(functools.partial(caption_clip, models=models), workers=threads, threads=True)
         return _waiting(manifest, outcome)
 
@@ -169,23 +170,27 @@ def _facts(settings: CaptionSettings, models: Mapping[str, Dense]) -> list[objec
 
 
 _KEPT = "FROM clip_files AS c JOIN selections ON selections.clip = c.id AND name = $selection AND reason IS NULL"
-# A text without times, or beside an image, speaks of the whole.
 _CLIPS = f"""
-SELECT c.id, any_value(kind) AS kind, any_value(source_path) AS source_path, any_value(source_bytes) AS source_bytes,
-    any_value(source_mtime_ns) AS source_mtime_ns, any_value(c.start_us) AS start_us, any_value(c.end_us) AS end_us,
-    any_value(m.value) AS motion,
-    list({{'start_us': s.start_us, 'end_us': s.end_us, 'text': s.text}} ORDER BY s.start_us, s.end_us, s.text)
-        FILTER (s.text IS NOT NULL) AS sidecars
-{_KEPT}
-LEFT JOIN sidecars AS s ON s.source = c.source
-    AND (kind = 'image' OR s.start_us IS NULL OR (s.start_us < c.end_us AND s.end_us > c.start_us))
-LEFT JOIN (SELECT * FROM current_scores WHERE metric = 'motion') AS m ON m.clip = c.id
-GROUP BY c.id ORDER BY source_path, start_us
+SELECT c.id, kind, source_path, source_bytes, source_mtime_ns, start_us, end_us, m.value AS motion {_KEPT}
+LEFT JOIN current_scores AS m ON m.clip = c.id AND metric = 'motion' ORDER BY source_path, start_us
 """
+# A text without times, or beside an image, speaks of the whole.
+_TEXTS = """
+SELECT c.id AS clip, s.start_us, s.end_us, s.text FROM asked JOIN clips AS c ON c.id = key
+JOIN sources ON sources.id = c.source JOIN sidecars AS s ON s.source = c.source
+    AND (kind = 'image' OR s.start_us IS NULL OR (s.start_us < c.end_us AND s.end_us > c.start_us))
+ORDER BY ALL
+"""
+_TOGETHER = 1000
+"""Clips whose texts are looked up at once."""
 
 
 def _clips(manifest: Manifest, selection: str, settings: CaptionSettings) -> Iterator[Clip]:
     most = settings.key_frames if settings.models() else 0
-    for row in manifest.stream(_CLIPS, {"selection": selection}):
-        sidecars, motion = tuple(row.pop("sidecars") or ()), row.pop("motion")
-        yield Clip(row, sidecars, motion, most)
+    rows = manifest.stream(_CLIPS, {"selection": selection})
+    while chunk := list(islice(rows, _TOGETHER)):
+        texts: dict[str, list[Row]] = {}
+        for text in manifest.matching(_TEXTS, [row["id"] for row in chunk]):
+            texts.setdefault(text.pop("clip"), []).append(text)
+        for row in chunk:
+            yield Clip(row, tuple(texts.get(row["id"], ())), row.pop("motion"), most)

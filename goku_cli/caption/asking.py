@@ -1,0 +1,92 @@
+"""Asking a model about pictures: the reply is kept before it is read, and asked for again when it is no caption."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from goku_cli.caption.answer import read_answer
+from goku_cli.caption.replies import Replies, reply_key
+from goku_cli.caption.spending import Spending
+from goku_cli.errors import Cause, Fault
+
+ATTEMPTS = 3
+"""Each with another seed, and all but the first with some temperature."""
+MAX_TOKENS = 512
+TEMPERATURE = 0.7
+
+
+class Model(Protocol):
+    """Something that answers with the body of an OpenAI chat completion."""
+
+    name: str
+    """As it stands in rows of captions."""
+    identity: str
+    """What its replies are kept under."""
+
+    def complete(self, prompt: str, images: Sequence[bytes], attempt: int) -> str:
+        """Return the body of the reply to a prompt with JPEGs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What matters in the body of a chat completion."""
+
+    text: str
+    cut_off: bool
+    tokens_in: int
+    tokens_out: int
+
+
+def ask(model: Model, replies: Replies, spending: Spending, prompt: str, images: Sequence[bytes] = ()) -> str:
+    """Return what a model says, as a caption; from its kept reply when there is one.
+
+    Raises:
+        Fault: REFUSED or ANSWER, when no attempt gave a caption; UNASKED; or what the server failed with.
+    """
+    reason = Fault(Cause.ANSWER)
+    for attempt in range(ATTEMPTS):
+        completion = _completion(model, replies, spending, prompt, images, attempt)
+        if completion is None:
+            reason = Fault(Cause.ANSWER, "the server's reply is no chat completion")
+            continue
+        try:
+            return read_answer(completion.text, cut_off=completion.cut_off)
+        except Fault as fault:
+            reason = fault
+    raise reason
+
+
+def _completion(
+    model: Model, replies: Replies, spending: Spending, prompt: str, images: Sequence[bytes], attempt: int
+) -> Completion | None:
+    key = reply_key(model.identity, prompt, images, attempt)
+    with replies.turn(key):
+        if kept := read_completion(replies.get(key)):
+            return kept
+        spending.check()
+        body = model.complete(prompt, images, attempt)
+        try:
+            replies.put(key, body)
+        except Exception as error:  # what cannot be kept must not be paid for
+            spending.stop(str(error))
+            raise
+    completion = read_completion(body)
+    spending.answered(*(completion.tokens_in, completion.tokens_out) if completion else (0, 0))
+    return completion
+
+
+def read_completion(body: str | None) -> Completion | None:
+    """Return what a body says, or None when it is none of a chat completion."""
+    try:
+        said = json.loads(body or "")
+        choice, usage = said["choices"][0], said.get("usage") or {}
+        return Completion(
+            text=str(choice["message"]["content"] or ""),
+            cut_off=choice.get("finish_reason") == "length",
+            tokens_in=int(usage.get("prompt_tokens") or 0),
+            tokens_out=int(usage.get("completion_tokens") or 0),
+        )
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return None
