@@ -12,7 +12,7 @@ FLOOR_OF = {
     "errors": 0,
     "registry": 1, "publish": 1, "wording": 1, "weights": 1, "recipe": 2,
     "manifest": 2, "media": 2, "model": 2, "shapes": 2, "vision": 2,
-    "stage": 3,
+    "stage": 3, "chat": 3,
     "ingest": 4, "split": 4, "filter": 4, "caption": 4, "balance": 4, "encode": 4, "train": 4, "sample": 4,
     "evaluate": 4, "synth": 4, "report": 4, "checkup": 4,
     "cli": 5, "__main__": 6,
@@ -30,10 +30,10 @@ DOORS = {
     "subprocess": ["train/launch.py", "media/ffmpeg.py", "checkup/"],
     "typer": ["cli/"],
     "rich": ["cli/"],
-    "openai": ["caption/server.py"],
-    "sqlite3": ["caption/replies.py"],
+    "openai": ["chat/server.py"],
+    "sqlite3": ["chat/replies.py"],
     "diffusers": ["model/wan_codec.py"],
-    "transformers": ["model/text.py", "vision/dinov2.py", "caption/local.py"],
+    "transformers": ["model/text.py", "vision/dinov2.py", "chat/local.py"],
     "open_clip": ["vision/clip.py"],
     "easyocr": ["filter/craft.py"],
     "torch": [
@@ -45,7 +45,7 @@ DOORS = {
         "filter/",
         "vision/",
         "balance/look.py",
-        "caption/local.py",
+        "chat/local.py",
     ],
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -11,12 +11,13 @@ from chat_server import ANSWERS, GOOD, chat_server, count
 from films import film, picture
 from tiny_vlm import make_tiny_vlm
 
-from goku_cli.caption.answer import read_answer
 from goku_cli.caption.caption import caption
 from goku_cli.caption.prompts import load_prompts
-from goku_cli.caption.replies import Replies, reply_key
-from goku_cli.caption.settings import CaptionSettings, ServerSettings
-from goku_cli.caption.spending import Spending
+from goku_cli.caption.settings import CaptionSettings
+from goku_cli.chat.answer import read_answer
+from goku_cli.chat.replies import Replies, reply_key
+from goku_cli.chat.settings import ServerSettings
+from goku_cli.chat.spending import Spending
 from goku_cli.errors import Cause, Fault, GokuError, UsageError
 from goku_cli.manifest.store import Manifest
 from goku_cli.recipe import packaged
@@ -112,7 +113,7 @@ def test_a_busy_server_is_waited_for(tmp_path, url):
 
 
 def test_a_server_that_is_slow_dead_or_locked_is_given_up(tmp_path, url, monkeypatch):
-    monkeypatch.setattr("goku_cli.caption.server.RETRIES", 0)
+    monkeypatch.setattr("goku_cli.chat.server.RETRIES", 0)
     path = make_manifest(tmp_path, pictures=12)
     spending = Spending(ServerSettings(in_flight=2, timeout=0.5))
     outcome, _, failures = run(path, url, "silent", spending)
@@ -196,7 +197,7 @@ def test_a_kill_after_a_reply_pays_nothing_twice(tmp_path, url):
 
 
 def test_a_server_that_dies_loses_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("goku_cli.caption.server.RETRIES", 0)
+    monkeypatch.setattr("goku_cli.chat.server.RETRIES", 0)
     path = make_manifest(tmp_path, pictures=6)
     with chat_server(tmp_path) as url:
         outcome, _, failures = run(path, url, "dies", Spending(ServerSettings(in_flight=1)))
@@ -280,8 +281,8 @@ def test_an_answer_that_was_cut_off_ends_with_a_sentence():
 
 
 def test_a_model_in_this_process_captions_and_is_not_asked_twice(tmp_path, monkeypatch):
-    monkeypatch.setattr("goku_cli.caption.local.MAX_TOKENS", 6)
-    monkeypatch.setattr("goku_cli.caption.local.LocalModel._cut_off", lambda *_: False)
+    monkeypatch.setattr("goku_cli.chat.local.MAX_TOKENS", 6)
+    monkeypatch.setattr("goku_cli.chat.local.LocalModel._cut_off", lambda *_: False)
     folder = make_tiny_vlm(tmp_path / "tiny")
     path = make_manifest(tmp_path, pictures=1, seconds=2)
     settings = CaptionSettings(f"transformers:{folder}", key_frames=2)
@@ -300,7 +301,7 @@ def test_a_model_in_this_process_captions_and_is_not_asked_twice(tmp_path, monke
         ]
         assert rows[0]["model"].startswith("tiny prompts ") and rows[0]["text"].isalpha()
         opened.execute("DELETE FROM receipts")
-        monkeypatch.setattr("goku_cli.caption.local.LocalModel.complete", None)
+        monkeypatch.setattr("goku_cli.chat.local.LocalModel.complete", None)
         assert caption(opened, "all", settings).done == 2
         with pytest.raises(UsageError, match="holds no config.json"):
             caption(opened, "all", CaptionSettings(f"transformers:{tmp_path}"))

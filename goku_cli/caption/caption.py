@@ -13,16 +13,17 @@ from itertools import islice, takewhile
 
 import cv2
 
-from goku_cli.caption.answer import MAX_CHARACTERS
 from goku_cli.caption.clip import Clip
 from goku_cli.caption.conflict import camera_conflict, conflict, names_things
 from goku_cli.caption.dense import Dense, Said, load_dense
 from goku_cli.caption.instructions import instruction
 from goku_cli.caption.phrases import camera_claims
 from goku_cli.caption.prompts import load_prompts
-from goku_cli.caption.replies import Replies
-from goku_cli.caption.settings import LOCAL, SERVER, CaptionSettings
-from goku_cli.caption.spending import Spending
+from goku_cli.caption.settings import CaptionSettings
+from goku_cli.chat.answer import MAX_CHARACTERS
+from goku_cli.chat.replies import Replies
+from goku_cli.chat.settings import LOCAL, SERVER
+from goku_cli.chat.spending import Spending
 from goku_cli.errors import Cause, GokuError
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.recipe import fingerprint

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from goku_cli.caption.asking import Model, ask
 from goku_cli.caption.clip import Clip, KeyFrame
 from goku_cli.caption.prompts import Prompts
-from goku_cli.caption.replies import Replies
-from goku_cli.caption.settings import LOCAL, SERVER, CaptionSettings
-from goku_cli.caption.spending import Spending
+from goku_cli.caption.settings import CaptionSettings
+from goku_cli.chat.asking import Model, ask
+from goku_cli.chat.replies import Replies
+from goku_cli.chat.settings import LOCAL, SERVER
+from goku_cli.chat.spending import Spending
 
 FRAME, VIDEO, DENSE = "frame", "video", "dense"
 
@@ -76,13 +77,13 @@ def load_dense(
         GokuError: the server does not answer.
     """
     if name.startswith(SERVER):
-        from goku_cli.caption.server import Server
+        from goku_cli.chat.server import Server
 
         server = Server(name.removeprefix(SERVER), spending)
         model: Model = server.model(settings.model)
         merger: Model = server.model(settings.merge_model) if settings.merge_model else model
     else:
-        from goku_cli.caption.local import LocalModel
+        from goku_cli.chat.local import LocalModel
 
         model = merger = LocalModel(Path(name.removeprefix(LOCAL)).expanduser())
     return Dense(model, merger, prompts, replies, spending, settings.frame_captions)

@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from goku_cli.chat.settings import LOCAL, SERVER, check_url
 from goku_cli.errors import UsageError
-
-SERVER, LOCAL = "openai:", "transformers:"
-"""How captioners that are models begin: a server's URL, a folder of weights."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class CaptionSettings:
             raise UsageError("--captioner names no captioner; e.g. given+measured")
         for name in self.steps():
             if name.startswith(SERVER):
-                _check_url(name.removeprefix(SERVER))
+                check_url(name.removeprefix(SERVER))
         if not 1 <= self.frame_captions <= self.key_frames:
             raise UsageError(f"--frame-captions must be 1 to --key-frames ({self.key_frames})")
         if not any(name.startswith(SERVER) for name in self.steps()) and (self.model or self.merge_model):
@@ -53,28 +50,3 @@ class CaptionSettings:
     def models(self) -> list[str]:
         """Return those that are models."""
         return [name for name in self.steps() if name.startswith((SERVER, LOCAL))]
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """How a server is asked: nothing of it changes a caption."""
-
-    in_flight: int = 64
-    """Requests at once."""
-    rate: float | None = None
-    """Most requests per minute."""
-    tokens_budget: int | None = None
-    """Tokens, read and written, after which nothing more is asked; requests in flight may pass it."""
-    price_in: float = 0.0
-    price_out: float = 0.0
-    """Per million tokens."""
-    timeout: float = 300.0
-    """Seconds to wait for one answer."""
-
-
-def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"--captioner {SERVER}{url} is no server; e.g. {SERVER}http://localhost:8000/v1")
-    if parts.username or parts.password or parts.query:
-        raise UsageError("a URL is kept in the manifest; put the key into the environment as OPENAI_API_KEY")

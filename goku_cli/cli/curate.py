@@ -10,7 +10,9 @@ import typer
 from rich.console import Console
 
 from goku_cli.balance import taxonomy as balance_taxonomy
-from goku_cli.caption.settings import CaptionSettings, ServerSettings
+from goku_cli.caption.settings import CaptionSettings
+from goku_cli.chat.settings import SERVER as SERVED
+from goku_cli.chat.settings import ServerSettings
 from goku_cli.cli.console import reference_from, say, stderr, stdout, table, working
 from goku_cli.cli.options import TIMEOUT, AsJson, Output, Reference, Strict, Timeout, Workers
 from goku_cli.filter import tier as filter_tier
@@ -20,6 +22,7 @@ from goku_cli.split.settings import SplitSettings, WriteSettings
 
 if TYPE_CHECKING:
     from goku_cli.balance.balance import Balanced
+    from goku_cli.cli.console import Session
 
 CAPTION = CaptionSettings()
 SERVER = ServerSettings()
@@ -260,7 +263,7 @@ def caption(
     Example: goku caption manifests/my.duckdb#480p --captioner openai:http://localhost:8000/v1
     """
     from goku_cli.caption import caption as room
-    from goku_cli.caption.spending import Spending
+    from goku_cli.chat.spending import Spending
 
     settings = CaptionSettings(
         captioner=captioner, motion_score=motion_score, model=model, merge_model=merge_model, prompts=prompts,
@@ -298,8 +301,12 @@ def balance(
         str, typer.Option(help="Classes of content: a packaged name (default, shapes) or a TOML file.")
     ] = balance_taxonomy.DEFAULT,
     tagger: Annotated[
-        str, typer.Option(help="Who tells the classes: rules over captions, clip (zero-shot on frames), or kept tags.")
+        str,
+        typer.Option(
+            help="Who tells the classes: rules over captions, clip (zero-shot on frames), openai:URL, or kept."
+        ),
     ] = "rules",
+    model: Annotated[str | None, typer.Option(help="The server's model; its first one when absent.")] = None,
     size: Annotated[
         int | None, typer.Option(min=1, help="Keep so many clips, drawn by weight; without it, all with weights.")
     ] = None,
@@ -320,10 +327,12 @@ def balance(
     if explain:
         _explain_balance(manifest, classes, size, seed)
         return
-    arguments = {"taxonomy": taxonomy, "tagger": tagger, "size": size, "seed": seed}
+    arguments = {"taxonomy": taxonomy, "tagger": tagger, "model": model, "size": size, "seed": seed}
     with working("balance", manifest, arguments=arguments, output=output, as_json=as_json) as session:
         name = session.manifest.selection(session.name).removesuffix(room.SUFFIX)
-        if tagger != "kept":
+        if tagger.startswith(SERVED):
+            _ask_for_tags(session, name, classes, tagger, model)
+        elif tagger != "kept":
             tag = load(tagger, TAGGERS, "tagger")
             session.count(tag(session.manifest, name, classes, session.bar), "tag")
         done = room.balance(session.manifest, name, classes, size, seed)
@@ -334,6 +343,20 @@ def balance(
 
 TAGGERS = {"rules": "goku_cli.balance.tags:tag_by_rules", "clip": "goku_cli.balance.look:tag_by_looking"}
 BAR = 24
+
+
+def _ask_for_tags(
+    session: "Session", name: str, classes: balance_taxonomy.Taxonomy, url: str, model: str | None
+) -> None:
+    from goku_cli.balance.asked import tag_by_asking
+    from goku_cli.chat.spending import Spending
+
+    spending = Spending(ServerSettings(), session.bar.describe)
+    outcome = tag_by_asking(session.manifest, name, classes, session.bar, url=url, model=model, spending=spending)
+    session.count(outcome, "tag")
+    say(f"  {spending}")
+    spending.finish()
+    outcome.check("tag", strict=False)
 
 
 def _distribution(done: "Balanced") -> None:

@@ -154,7 +154,9 @@ def _encode_captions(
     store: Callable[[list[Rows]], None],
 ) -> Outcome:  # fmt: skip
     texts = [row["text"] for row in manifest.query(
-        "SELECT DISTINCT text FROM captions JOIN selections USING (clip) WHERE name = ? AND reason IS NULL ORDER BY 1",
+        "SELECT DISTINCT said.text FROM captions AS said JOIN captions AS merged USING (clip) "
+        "JOIN selections USING (clip) WHERE name = ? AND reason IS NULL AND merged.kind = 'merged' "
+        "AND starts_with(merged.text, said.text) ORDER BY 1",  # what training may draw: with and without the score
         [selection],
     )]  # fmt: skip
     if not texts:

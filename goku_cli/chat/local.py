@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from goku_cli.caption.asking import MAX_TOKENS, TEMPERATURE
+from goku_cli.chat.asking import MAX_TOKENS, TEMPERATURE
 from goku_cli.errors import UsageError
 from goku_cli.recipe import fingerprint
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from goku_cli.caption.answer import read_answer
-from goku_cli.caption.replies import Replies, reply_key
-from goku_cli.caption.spending import Spending
+from goku_cli.chat.answer import read_answer
+from goku_cli.chat.replies import Replies, reply_key
+from goku_cli.chat.spending import Spending
 from goku_cli.errors import Cause, Fault
 
 ATTEMPTS = 3

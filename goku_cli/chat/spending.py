@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from goku_cli.caption.settings import ServerSettings
+from goku_cli.chat.settings import ServerSettings
 from goku_cli.errors import Cause, Fault, GokuError
 
 OUTAGES = 8

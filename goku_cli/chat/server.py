@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import openai
 
-from goku_cli.caption.asking import MAX_TOKENS, TEMPERATURE
-from goku_cli.caption.spending import Spending
+from goku_cli.chat.asking import MAX_TOKENS, TEMPERATURE
+from goku_cli.chat.spending import Spending
 from goku_cli.errors import Cause, Fault, GokuError, UsageError
 from goku_cli.registry import nearest
 from goku_cli.wording import clean

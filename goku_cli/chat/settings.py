@@ -1,0 +1,39 @@
+"""How models are named, and how a server is asked."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from goku_cli.errors import UsageError
+
+SERVER, LOCAL = "openai:", "transformers:"
+"""How models that are asked begin: a server's URL, a folder of weights."""
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How a server is asked: nothing of it changes a caption."""
+
+    in_flight: int = 64
+    """Requests at once."""
+    rate: float | None = None
+    """Most requests per minute."""
+    tokens_budget: int | None = None
+    """Tokens, read and written, after which nothing more is asked; requests in flight may pass it."""
+    price_in: float = 0.0
+    price_out: float = 0.0
+    """Per million tokens."""
+    timeout: float = 300.0
+    """Seconds to wait for one answer."""
+
+
+def check_url(url: str) -> None:
+    """Refuse what is no server, and what would put a key into the manifest.
+
+    Raises:
+        UsageError: with what to type instead.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"{SERVER}{url} is no server; e.g. {SERVER}http://localhost:8000/v1")
+    if parts.username or parts.password or parts.query:
+        raise UsageError("a URL is kept in the manifest; put the key into the environment as OPENAI_API_KEY")
