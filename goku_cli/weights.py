@@ -33,7 +33,9 @@ class Weights:
             GokuError: it is not there.
         """
         if not self.place.exists():
-            raise GokuError(f"{self.used_by} needs {self.place}; get it with: {self.command.format(self.place)}")
+            raise GokuError(
+                f"no weights at {self.place}, for {self.used_by}; get them with: {self.command.format(self.place)}"
+            )
         return self.place
 
 
@@ -42,12 +44,16 @@ def folder() -> Path:
     return Path(os.environ.get("GOKU_WEIGHTS") or Path.home() / ".cache" / "goku" / "weights")
 
 
-DINOV2 = Weights("dinov2-base", "hf download facebook/dinov2-base --local-dir {}", "goku filter --scorer dinov2")
+DINOV2 = Weights(
+    "dinov2-base",
+    "hf download facebook/dinov2-base --local-dir {}",
+    "goku filter --scorer dinov2, goku split --similarity dinov2",
+)
 CLIP = Weights(
     "clip-vit-large-patch14",
     "hf download timm/vit_large_patch14_clip_224.openai open_clip_config.json open_clip_model.safetensors"
     " --local-dir {}",
-    "goku filter --scorer laion, clip-nsfw and clip-watermark",
+    "goku filter --scorer laion, clip-nsfw, clip-watermark, goku balance --tagger clip",
 )
 AESTHETIC = Weights(
     "sac+logos+ava1-l14-linearMSE.pth",

@@ -85,6 +85,6 @@ def test_missing_weights_say_how_to_get_them(monkeypatch, tmp_path):
     for part in ALL:
         with pytest.raises(GokuError) as raised:
             part.path()
-        assert f"needs {tmp_path}/none/{part.name}; get it with: " in str(raised.value)
+        assert f"no weights at {tmp_path}/none/{part.name}, for {part.used_by}; get them with: " in str(raised.value)
     with pytest.raises(GokuError, match="hf download facebook/dinov2-base"):
         dinov2.load()
