@@ -35,6 +35,8 @@ CHUNK = 5_000
 """Items whose receipts are looked up together, and most that wait for a commit."""
 TENSORS = 64
 """Results with tensors that wait for a commit: ten seconds of frames are 25 MB."""
+TIMEOUT = 3600.0
+"""Seconds after which an item is given up."""
 MEMORY = 4 << 30
 """Bytes of memory of its own that a worker may take."""
 
@@ -137,7 +139,7 @@ class Quiet:
 
 def run_stage(
     manifest: Manifest, stage: str, params: str, items: Iterable[Item], work: Callable[[Any], Rows], *,
-    total: int, workers: int = 0, timeout: float = 3600.0, progress: Progress | None = None,
+    total: int, workers: int = 0, timeout: float = TIMEOUT, progress: Progress | None = None,
     store: Callable[[list[Rows]], None] | None = None, threads: bool = False,
 ) -> Outcome:  # fmt: skip
     """Do the pending ones of `total` items in `workers` processes (0: one per core; 1: this one, for debugging).

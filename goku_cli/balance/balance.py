@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from goku_cli.balance.taxonomy import Taxonomy
 from goku_cli.balance.weights import Class, ClassWeight, class_weights, effective
 from goku_cli.errors import GokuError
+from goku_cli.manifest.bounds import quoted
 from goku_cli.manifest.selections import replace_selection
 from goku_cli.manifest.store import Manifest
 
@@ -79,7 +80,7 @@ def count(manifest: Manifest, selection: str) -> dict[Class, int]:
     Raises:
         GokuError: no kept clip has a tag.
     """
-    manifest.execute(TAGGED.format(name=_text(selection)))
+    manifest.execute(TAGGED.format(name=quoted(selection)))
     counts = {(row["primary"], row["subcategory"]): row["clips"] for row in manifest.query(COUNTED)}
     if not counts:
         path = f"{manifest.path}#{selection}"
@@ -89,7 +90,7 @@ def count(manifest: Manifest, selection: str) -> dict[Class, int]:
 
 def query(weights: dict[Class, float], size: int | None, seed: int) -> str:
     """Return SQL that yields (clip, weight, reason) from `tagged`."""
-    rows = [f"({_text(key[0])}, {_text(key[1])}, {weight!r}::DOUBLE)" for key, weight in weights.items()]
+    rows = [f"({quoted(key[0])}, {quoted(key[1])}, {weight!r}::DOUBLE)" for key, weight in weights.items()]
     weighed = WEIGHED.format(values=",\n    ".join(rows))
     return weighed if size is None else DRAWN.format(size=size, seed=seed, weighed=weighed)
 
@@ -97,8 +98,4 @@ def query(weights: dict[Class, float], size: int | None, seed: int) -> str:
 def explain(manifest: Manifest, selection: str, taxonomy: Taxonomy, size: int | None, seed: int) -> list[str]:
     """Return the statements that `balance` would run, the last one being what it would write."""
     weights = class_weights(count(manifest, selection), taxonomy)
-    return [TAGGED.format(name=_text(selection)), COUNTED, query(weights, size, seed)]
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+    return [TAGGED.format(name=quoted(selection)), COUNTED, query(weights, size, seed)]

@@ -3,7 +3,7 @@
 from goku_cli.filter.duplicates import drop_duplicates
 from goku_cli.filter.scorers import label
 from goku_cli.filter.tier import Limits, Tier
-from goku_cli.manifest.bounds import Bound, first_broken, rule_of
+from goku_cli.manifest.bounds import Bound, first_broken, quoted, rule_of
 from goku_cli.manifest.selections import replace_selection
 from goku_cli.manifest.store import Manifest, Row
 
@@ -70,7 +70,7 @@ def _likeness(tier: Tier) -> str:
 def _figures(tier: Tier) -> str:
     """Return SQL for the clips with a column for the figure of each scorer in use."""
     columns = ", ".join(
-        f"max(value) FILTER (metric = {_text(metric)} AND scorer = {_text(label(name))}) AS {_metric(metric)}"
+        f"max(value) FILTER (metric = {quoted(metric)} AND scorer = {quoted(label(name))}) AS {_metric(metric)}"
         for metric, name in tier.scorers.items()
     )
     return f"(SELECT * FROM clip_files LEFT JOIN (SELECT clip, {columns} FROM scores GROUP BY clip) ON clip = id)"
@@ -85,7 +85,3 @@ def _bounds(limits: Limits, tier: Tier) -> list[Bound]:
 
 def _metric(name: str) -> str:
     return '"metric_' + name.replace('"', '""') + '"'
-
-
-def _text(name: str) -> str:
-    return "'" + name.replace("'", "''") + "'"

@@ -13,6 +13,7 @@ from pathlib import Path
 from goku_cli.errors import GokuError
 from goku_cli.filter.sampled import SampledClip, sample
 from goku_cli.filter.scorers import function, label, resolve
+from goku_cli.manifest.bounds import quoted
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.media.probe import check_unchanged
 from goku_cli.stage import Item, Outcome, Progress, Rows, run_stage
@@ -95,7 +96,7 @@ def _missing(names: Sequence[str]) -> str:
 
     Bits, not lists of names: ten million clips fit into memory as numbers.
     """
-    cases = " ".join(f"WHEN '{label(name)}' THEN {1 << bit}" for bit, name in enumerate(names))
+    cases = " ".join(f"WHEN {quoted(label(name))} THEN {1 << bit}" for bit, name in enumerate(names))
     every = (1 << len(names)) - 1
     images = sum(1 << bit for bit, name in enumerate(names) if resolve(name).images)
     return f"""

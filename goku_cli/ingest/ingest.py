@@ -24,7 +24,7 @@ from goku_cli.manifest.store import Manifest
 from goku_cli.media.probe import Probe, check_regular, check_unchanged, probe
 from goku_cli.publish import sha256
 from goku_cli.recipe import fingerprint
-from goku_cli.stage import CHUNK, Failure, Item, Outcome, Progress, Quiet, Rows, run_stage
+from goku_cli.stage import CHUNK, TIMEOUT, Failure, Item, Outcome, Progress, Quiet, Rows, run_stage
 
 STAGE = "ingest"
 PROBE_VERSION = "probe@2"
@@ -42,7 +42,7 @@ class Job:
 
 def ingest(
     manifest: Manifest, media: Iterable[Found], rules: Rules, *, allow_private: bool = False, workers: int = 0,
-    timeout: float = 3600.0, progress: Progress | None = None,
+    timeout: float = TIMEOUT, progress: Progress | None = None,
 ) -> Outcome:  # fmt: skip
     """Bring what is new or changed into the manifest and apply the rules to everything found.
 

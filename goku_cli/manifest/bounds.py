@@ -42,7 +42,7 @@ def rule_of(reason: str) -> str:
 
 
 def _cases(bound: Bound) -> list[str]:
-    label, unit = _quoted(bound.label), _quoted(f" {bound.unit}" if bound.unit else "")
+    label, unit = quoted(bound.label), quoted(f" {bound.unit}" if bound.unit else "")
     cases = [f"WHEN {bound.expression} IS NULL THEN {label} || ' was not measured'"]
     for sign, limit, slack in (("<", bound.low, -bound.slack), (">", bound.high, bound.slack)):
         if limit is not None:
@@ -52,5 +52,6 @@ def _cases(bound: Bound) -> list[str]:
     return cases
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return a text as SQL writes it."""
     return "'" + text.replace("'", "''") + "'"

@@ -75,21 +75,30 @@ def write_video(path: Path, frames: Iterable[np.ndarray], *, fps: float, crf: in
             movflags="+faststart", colorspace="bt709", threads=1, loglevel="error",
             vf="scale=out_color_matrix=bt709:out_range=tv",
         )  # fmt: skip
-        process = encode.overwrite_output().run_async(cmd=executable(), pipe_stdin=True, pipe_stderr=True)
-        try:
+        with _piped(encode, path) as pipe:
             for frame in itertools.chain([first], iterator):
-                process.stdin.write(np.ascontiguousarray(frame).tobytes())
+                pipe.write(np.ascontiguousarray(frame).tobytes())
                 written += 1
-            _, message = process.communicate()
-        except BrokenPipeError:
-            message = process.stderr.read()
-            process.wait()
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        if process.returncode:
-            raise GokuError(f"ffmpeg could not write {path}: {message.decode(errors='replace').strip()[-300:]}")
+
+
+@contextlib.contextmanager
+def _piped(encode: Any, target: Path) -> Iterator[IO[bytes]]:
+    """Run ffmpeg and yield the pipe that it reads from.
+
+    Raises:
+        GokuError: it failed; with what it said.
+    """
+    process = encode.overwrite_output().run_async(cmd=executable(), pipe_stdin=True, pipe_stderr=True)
+    try:
+        with contextlib.suppress(BrokenPipeError):  # what ffmpeg says of it is read below
+            yield process.stdin
+        _, message = process.communicate()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    if process.returncode:
+        raise GokuError(f"ffmpeg could not write {target}: {message.decode(errors='replace').strip()[-300:]}")
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
@@ -153,19 +162,11 @@ def _encode(decoding: Decoding, frames: Iterator[Shown], cut: Cut, threads: int,
             fps_mode="passthrough", enc_time_base="demux", video_track_timescale=min(base.denominator, 1_000_000),
             movflags="+faststart", loglevel="error",
         )  # fmt: skip
-        process = encode.global_args("-nostdin").overwrite_output().run_async(
-            cmd=executable(), pipe_stdin=True, pipe_stderr=True
-        )  # fmt: skip
-        try:
-            with contextlib.suppress(BrokenPipeError, av.FFmpegError):  # what ffmpeg says of it is read below
-                _feed(process.stdin, itertools.chain([first], frames), base)
-            _, message = process.communicate()
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        if process.returncode:
-            raise GokuError(f"ffmpeg could not write {cut.target}: {message.decode(errors='replace').strip()[-300:]}")
+        with (
+            _piped(encode.global_args("-nostdin"), cut.target) as pipe,
+            contextlib.suppress(av.FFmpegError),
+        ):  # its pipe is broken too
+            _feed(pipe, itertools.chain([first], frames), base)
 
 
 def _feed(pipe: IO[bytes], frames: Iterable[Shown], base: Fraction) -> None:

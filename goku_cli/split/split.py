@@ -21,7 +21,7 @@ from goku_cli.split.detectors import DETECTORS, ShotCuts
 from goku_cli.split.measure import SHORT_SIDE, Measured, gray_square, measure, perceptual_hash, thumbnail
 from goku_cli.split.pieces import Piece, middle, nearest_sample, pieces, times
 from goku_cli.split.settings import SplitSettings
-from goku_cli.stage import Failure, Item, Outcome, Progress, Rows, run_stage
+from goku_cli.stage import TIMEOUT, Failure, Item, Outcome, Progress, Rows, run_stage
 
 STAGE = "split"
 VERSION = 2
@@ -42,7 +42,7 @@ class Job:
 
 
 def split(
-    manifest: Manifest, settings: SplitSettings, *, workers: int = 0, timeout: float = 3600.0,
+    manifest: Manifest, settings: SplitSettings, *, workers: int = 0, timeout: float = TIMEOUT,
     progress: Progress | None = None,
 ) -> Outcome:  # fmt: skip
     """Split the sources that are new, or were split with other settings.

@@ -7,7 +7,7 @@ from goku_cli.media.ffmpeg import Cut, cut_video
 from goku_cli.media.probe import check_unchanged
 from goku_cli.recipe import fingerprint
 from goku_cli.split.settings import WriteSettings
-from goku_cli.stage import Item, Outcome, Progress, Rows, run_stage
+from goku_cli.stage import TIMEOUT, Item, Outcome, Progress, Rows, run_stage
 
 STAGE = "write-clips"
 SOURCES = """
@@ -23,7 +23,7 @@ AND item IN (SELECT source FROM clips WHERE path IS DISTINCT FROM ? || id || '.m
 
 
 def write_clips(
-    manifest: Manifest, folder: Path, settings: WriteSettings, *, workers: int = 0, timeout: float = 3600.0,
+    manifest: Manifest, folder: Path, settings: WriteSettings, *, workers: int = 0, timeout: float = TIMEOUT,
     progress: Progress | None = None,
 ) -> Outcome:  # fmt: skip
     """Cut every video clip to `folder`/ID.mp4 (H.264) and note it in the clip's row."""
