@@ -14,7 +14,7 @@ FLOOR_OF = {
     "manifest": 2, "media": 2, "model": 2, "shapes": 2, "vision": 2,
     "stage": 3, "chat": 3,
     "ingest": 4, "split": 4, "filter": 4, "caption": 4, "balance": 4, "encode": 4, "train": 4, "sample": 4,
-    "evaluate": 4, "synth": 4, "report": 4, "checkup": 4,
+    "convert": 4, "evaluate": 4, "synth": 4, "report": 4, "checkup": 4,
     "cli": 5, "__main__": 6,
 }  # fmt: skip
 DOORS = {
@@ -32,14 +32,15 @@ DOORS = {
     "rich": ["cli/"],
     "openai": ["chat/server.py"],
     "sqlite3": ["chat/replies.py"],
-    "diffusers": ["model/wan_codec.py"],
-    "transformers": ["model/text.py", "vision/dinov2.py", "chat/local.py"],
+    "diffusers": ["model/wan_codec.py", "model/multistep.py", "model/umt5.py", "convert/original.py"],
+    "transformers": ["model/text.py", "model/umt5.py", "vision/dinov2.py", "chat/local.py"],
     "open_clip": ["vision/clip.py"],
     "easyocr": ["filter/craft.py"],
     "torch": [
         "model/",
         "train/",
         "sample/",
+        "convert/",
         "encode/",
         "checkup/",
         "filter/",

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goku_cli.model import flow
+from goku_cli.model import ddpm, flow, process
+from goku_cli.model.objective import Objective
 
 
 def test_time_runs_from_noise_to_data():
@@ -14,17 +15,6 @@ def test_time_runs_from_noise_to_data():
     assert torch.equal(flow.interpolate(x_0, x_1, torch.tensor(1.0)), x_1)
     step = flow.interpolate(x_0, x_1, torch.tensor(0.6)) - flow.interpolate(x_0, x_1, torch.tensor(0.5))
     torch.testing.assert_close(step / 0.1, flow.velocity(x_0, x_1), rtol=1e-4, atol=1e-4)
-
-
-def test_euler_is_exact_on_a_straight_line():
-    x_0, x_1 = torch.randn(5), torch.randn(5)
-    *_, end = flow.euler(lambda x, t: flow.velocity(x_0, x_1), x_0, flow.time_grid(3, shift=3.0).float())
-    torch.testing.assert_close(end, x_1)
-
-
-def test_euler_converges_to_the_exponential():
-    *_, end = flow.euler(lambda x, t: x, torch.ones(1, dtype=torch.float64), flow.time_grid(2000))
-    assert float(end) == pytest.approx(torch.e, rel=1e-3)
 
 
 @given(st.floats(0, 1), st.floats(0.1, 20))
@@ -46,3 +36,18 @@ def test_guidance_of_one_is_the_conditional_velocity():
     a, b = torch.randn(3), torch.randn(3)
     torch.testing.assert_close(flow.guide(a, b, 1.0), a)
     torch.testing.assert_close(flow.guide(a, b, 0.0), b)
+
+
+@pytest.mark.parametrize("kind", ["flow", "ddpm-v"])
+def test_guided_targets_are_the_guided_noise(kind):
+    """Given x_t, guidance of what a network predicts is guidance of the noise that it implies."""
+    objective = Objective(kind)
+    x_t, t = torch.randn(3, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64)
+    scale = {"flow": (1 - t), "ddpm-v": (1 - ddpm.alpha_bar("linear", t)).sqrt()}[kind]
+    signal = {"flow": t, "ddpm-v": ddpm.alpha_bar("linear", t).sqrt()}[kind]
+
+    def predicted(x_0):
+        return process.target(objective, x_0, (x_t - scale * x_0) / signal, t)
+
+    a, b = torch.randn(3, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
+    torch.testing.assert_close(flow.guide(predicted(a), predicted(b), 4.0), predicted(flow.guide(a, b, 4.0)))

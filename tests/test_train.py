@@ -192,4 +192,4 @@ def test_a_run_takes_the_encoder_of_its_own_selection(tmp_path):
         encode_latents(manifest, "other", EncodeSettings(channels=4), workers=1, progress=Quiet())
         run = prepare(manifest, "small", load_recipe(tmp_path / "r.toml"), "r", tmp_path / "runs")
     assert run.clips == 6
-    assert json.loads((run.folder / "recipe.json").read_text())["latent_channels"] == 8
+    assert json.loads((run.folder / "recipe.json").read_text())["model"]["latent_channels"] == 8

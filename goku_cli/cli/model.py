@@ -1,4 +1,4 @@
-"""The model commands: encode-latents, train, sample, eval."""
+"""The model commands: encode-latents, train, sample, convert, eval."""
 
 import time
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from goku_cli.cli.console import Bar, emit, reference_from, say, table, working
 from goku_cli.cli.options import AsJson, Output, Reference, Strict, Workers
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import UsageError
+from goku_cli.model.solvers import SOLVERS
 from goku_cli.sample.settings import SampleSettings
 
 ENCODE = EncodeSettings()
@@ -20,7 +21,7 @@ SAMPLE = SampleSettings()
 def encode_latents(
     manifest: Reference = None,
     vae: Annotated[str, typer.Option(help="linear, or the folder of a trained VAE.")] = ENCODE.vae,
-    text: Annotated[str, typer.Option(help="tiny, t5:FOLDER or t5:google/flan-t5-xl.")] = ENCODE.text,
+    text: Annotated[str, typer.Option(help="tiny, t5:FOLDER, t5:google/flan-t5-xl or umt5:FOLDER.")] = ENCODE.text,
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of landscape clips; portrait is turned.")] = ENCODE.size,
     frames: Annotated[int, typer.Option(help="Frames of a window, 4k+1.")] = ENCODE.frames,
     fps: Annotated[float, typer.Option(help="Frames per second after resampling.")] = ENCODE.fps,
@@ -70,18 +71,22 @@ def train(
     path = find(".", recipe)
     settings = load_recipe(path)  # before torch is loaded: a typing error is answered at once
     from goku_cli.manifest.store import Manifest, parse_reference
-    from goku_cli.train.launch import default_ranks, last_figures, launch
+    from goku_cli.train.launch import attention_kernel, balance, default_ranks, last_figures, launch
     from goku_cli.train.plan import prepare
 
+    kernel = attention_kernel(settings.train)
     file, name = parse_reference(reference_from(manifest))
     started = time.monotonic()
     with Manifest(file) as opened:
         run = prepare(opened, opened.selection(name), settings, path.stem, runs)
     ranks = ranks or default_ranks()
-    say(f"train: {run.folder} on {run.clips} clips, {ranks} rank(s), log in {run.folder}/launch.log")
+    say(f"train: {run.folder} on {run.clips} clips, {ranks} rank(s), attention by {kernel}, "
+        f"log in {run.folder}/launch.log")  # fmt: skip
     with Bar() as bar:
         checkpoint = launch(run, ranks=ranks, bar=bar)
     figures = last_figures(checkpoint)
+    if ranks > 1:
+        say(f"train: {balance(run)}")
     seconds = time.monotonic() - started
     with Manifest(file) as opened:
         opened.begin_run("train", {"recipe": str(path), "ranks": ranks})
@@ -100,11 +105,12 @@ def sample(
     prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="A prompt; may be given again.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="A file of prompts, one a line; - is stdin.")] = None,
     bench: Annotated[str | None, typer.Option(help="A benchmark's own prompts: shapes.")] = None,
-    steps: Annotated[int, typer.Option(help="Euler steps.")] = SAMPLE.steps,
+    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = SAMPLE.steps,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")] = SAMPLE.guidance,
     frames: Annotated[int, typer.Option(help="4k+1; 1 draws images; 0 as trained.")] = SAMPLE.frames,
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH; empty as trained.")] = SAMPLE.size,
     weights: Annotated[str, typer.Option(help="ema or raw.")] = SAMPLE.weights,
+    solver: Annotated[str, typer.Option(help=f"{', '.join(SOLVERS)}; ddim is for DDPM.")] = SAMPLE.solver,
     seed: Annotated[int, typer.Option(help="Seed of the first sample; the next ones count up.")] = 0,
     count: Annotated[int, typer.Option(help="Samples per prompt.")] = 1,
     manifest: Annotated[
@@ -120,7 +126,7 @@ def sample(
 
     Example: goku sample runs/shapes-1a2b3c4d --prompt "a red circle moving left slowly"
     """
-    settings = SampleSettings(steps, guidance, frames, size, weights)
+    settings = SampleSettings(steps, guidance, frames, size, weights, solver)
     if sum(source is not None for source in (prompt or None, prompts, bench)) != 1:
         raise UsageError("give prompts in exactly one way: --prompt TEXT, --prompts FILE or --bench shapes")
     from goku_cli.model.checkpoint import resolve
@@ -139,9 +145,11 @@ def sample(
         rows, lambda text, number, length: generator.default_request(text, number, length, size),
         frames=frames, seed=seed, count=count,
     )  # fmt: skip
-    path = manifest or Path(generator.config["data"]["manifest"])
-    if manifest is None and not path.exists():
-        raise UsageError(f"the training manifest {path} is gone; say where to note the samples with -m samples.duckdb")
+    trained_on = generator.config["data"]["manifest"]
+    if manifest is None and not (trained_on and Path(trained_on).exists()):
+        gone = f"the training manifest {trained_on} is gone" if trained_on else f"{folder} was not trained here"
+        raise UsageError(f"{gone}; say where to note the samples with -m samples.duckdb")
+    path = manifest or Path(trained_on)
     name = set_name(folder, bench, settings)
     arguments = vars(settings) | {
         "checkpoint": str(folder),
@@ -157,6 +165,34 @@ def sample(
         say(f"sample: {drawn} drawn, {len(wanted) - drawn} were already there, in {target}")
         session.counts.update(drawn=drawn, asked=len(wanted))
         session.output = f"{path}#{name}"
+
+
+def convert(
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[FOLDER]", help="Published Wan 2.1 weights, or a checkpoint; from the pipe."),
+    ] = None,
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write; it must not exist yet.")],
+    parts: Annotated[
+        Path | None,
+        typer.Option(help="A diffusers pipeline's folder, for a transformer without VAE and text encoder beside it."),
+    ] = None,
+    weights: Annotated[str, typer.Option(help="Of a checkpoint: ema or raw.")] = SAMPLE.weights,
+    as_json: AsJson = False,
+) -> None:
+    """Turn published Wan 2.1 weights into a checkpoint, or a checkpoint of Wan's form into folders for diffusers.
+
+    The way is decided by what lies in FOLDER. Tensors keep their bits. Prints the folder that was written.
+
+    Example: goku convert Wan2.1-T2V-1.3B-Diffusers -o weights/wan-1.3b
+    """
+    from goku_cli.convert.convert import convert as run
+
+    started = time.monotonic()
+    told = run(Path(reference_from(source)), output, parts=parts, weights=weights)
+    say(f"convert: {told}")
+    emit(str(output), {"command": "convert", "seconds": round(time.monotonic() - started, 3)}, as_json)
 
 
 def evaluate(
@@ -200,5 +236,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "encode-latents": encode_latents,
     "train": train,
     "sample": sample,
+    "convert": convert,
     "eval": evaluate,
 }

@@ -1,61 +1,140 @@
 """Attention over packed sequences: each sample attends to itself, or to its own text, and to nothing else.
 
 One function, several kernels. On a GPU the variable-length kernels of flash-attn or of torch itself run over the
-whole pack. On a CPU neither exists, and one scaled-dot-product call per run of equally long samples is the
-fastest form (a block-diagonal mask over the pack is 2.4 to 2.9 times slower).
+whole pack. On a CPU they do not exist, and one scaled-dot-product call per run of equally long samples is the
+fastest form (a block-diagonal mask over the pack is 2.4 to 2.9 times slower). No kernel here builds a mask of N x M.
 
-Shapes: N queries, M keys, H heads, D head dimension; lengths sum to N and to M.
+Shapes: N queries, M keys, H heads, D head dimension.
 """
 
+import functools
 import importlib.util
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from goku_cli.model.packing import cumulative
-
-Lengths = tuple[int, ...]
-
-
-def backend(device: torch.device) -> str:
-    """Return the name of the kernel that runs on a device: "flash-attn", "torch varlen" or "sdpa"."""
-    if device.type != "cuda":
-        return "sdpa"
-    if importlib.util.find_spec("flash_attn"):
-        return "flash-attn"
-    return "torch varlen" if importlib.util.find_spec("torch.nn.attention.varlen") else "sdpa"
+from goku_cli.errors import UsageError
+from goku_cli.model.packing import Sequences
+from goku_cli.registry import nearest
 
 
-def packed_attention(q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, q_lengths: Lengths, k_lengths: Lengths) -> Tensor:
-    """Return softmax(q k / sqrt(D)) v, sample by sample: (N, H, D)."""
-    kernel = backend(q_NHD.device) if q_NHD.dtype in (torch.bfloat16, torch.float16) else "sdpa"
-    if kernel == "sdpa":
-        return _sdpa(q_NHD, k_MHD, v_MHD, q_lengths, k_lengths)
-    cu_q, cu_k = (cumulative(lengths).to(q_NHD.device) for lengths in (q_lengths, k_lengths))
-    if kernel == "flash-attn":
-        from flash_attn import flash_attn_varlen_func
+def packed_attention(
+    q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, queries: Sequences, keys: Sequences, kernel: str = "auto"
+) -> Tensor:
+    """Return softmax(q k / sqrt(D)) v, sample by sample: (N, H, D).
 
-        return flash_attn_varlen_func(q_NHD, k_MHD, v_MHD, cu_q, cu_k, max(q_lengths), max(k_lengths))
-    from torch.nn.attention.varlen import varlen_attn
-
-    output: Tensor = varlen_attn(q_NHD, k_MHD, v_MHD, cu_q, cu_k, max(q_lengths), max(k_lengths))  # type: ignore[assignment]
-    return output
+    `kernel` is one of KERNELS, or "auto" for what `resolve` chooses.
+    """
+    name = resolve(kernel, q_NHD.device.type, q_NHD.dtype) if kernel == "auto" else kernel
+    return KERNELS[name](q_NHD, k_MHD, v_MHD, queries, keys)
 
 
-def _sdpa(q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, q_lengths: Lengths, k_lengths: Lengths) -> Tensor:
-    outputs, q_start, k_start, dtype = [], 0, 0, q_NHD.dtype
-    if (
-        q_NHD.device.type == "cpu" and dtype == torch.bfloat16
-    ):  # its bfloat16 backward is ten times slower than its float32 one
+def resolve(kernel: str, device: str, dtype: torch.dtype) -> str:
+    """Return the kernel that runs on a device with a dtype: the one named or, for "auto", the fastest that is there.
+
+    Raises:
+        UsageError: no such kernel, it is not installed, or it does not run on this device or in this dtype.
+    """
+    if kernel not in ("auto", *KERNELS):
+        raise UsageError(f'unknown attention "{kernel}"{nearest(kernel, KERNELS)}; known: auto, {", ".join(KERNELS)}')
+    half = device == "cuda" and dtype in (torch.bfloat16, torch.float16)
+    able = [name for name in KERNELS if _installed(name) and (half or name == "sdpa")]
+    if kernel == "auto":
+        return able[0]
+    if kernel not in able:
+        raise UsageError(f"attention {kernel} does not run here (it needs its package, a GPU, and bf16 = true); "
+                         f"take one of: auto, {', '.join(able)}")  # fmt: skip
+    return kernel
+
+
+@functools.cache
+def _installed(name: str) -> bool:
+    modules = {
+        "flash-attn-3": "flash_attn_interface",
+        "flash-attn-2": "flash_attn",
+        "varlen": "torch.nn.attention.varlen",
+    }
+    return name not in modules or importlib.util.find_spec(modules[name]) is not None
+
+
+def _sdpa(q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, queries: Sequences, keys: Sequences) -> Tensor:
+    dtype = q_NHD.dtype
+    if q_NHD.device.type == "cpu" and dtype == torch.bfloat16:
+        # Its bfloat16 backward is ten times slower than its float32 one.
         q_NHD, k_MHD, v_MHD = q_NHD.float(), k_MHD.float(), v_MHD.float()
-    for (n, m), run in itertools.groupby(zip(q_lengths, k_lengths, strict=True)):
+    outputs, q_start, k_start = [], 0, 0
+    for (n, m), run in itertools.groupby(zip(queries.lengths, keys.lengths, strict=True)):
         b = len(list(run))
         q, k, v = (
             x[start : start + b * length].unflatten(0, (b, length)).transpose(1, 2)
             for x, start, length in ((q_NHD, q_start, n), (k_MHD, k_start, m), (v_MHD, k_start, m))
         )
-        outputs.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1).to(dtype))
+        outputs.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
         q_start, k_start = q_start + b * n, k_start + b * m
-    return torch.cat(outputs)
+    return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).to(dtype)
+
+
+def _varlen(q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, queries: Sequences, keys: Sequences) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    output = varlen_attn(q_NHD, k_MHD, v_MHD, queries.cu_seqlens, keys.cu_seqlens, queries.longest, keys.longest)
+    return output  # type: ignore[return-value]
+
+
+def _flash(module: str, q: Tensor, k: Tensor, v: Tensor, queries: Sequences, keys: Sequences) -> Tensor:
+    attend: Callable[..., Any] = importlib.import_module(module).flash_attn_varlen_func
+    output = attend(q, k, v, queries.cu_seqlens, keys.cu_seqlens, queries.longest, keys.longest)
+    return output[0] if isinstance(output, tuple) else output  # early flash-attn 3 adds the log-sum-exp
+
+
+@functools.cache
+def _compiled_flex(device: str) -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    # Uncompiled, it would build all N x M scores. Its CPU code for sizes that vary does not compile (torch 2.15).
+    return torch.compile(flex_attention, dynamic=device != "cpu")
+
+
+def _flex(q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, queries: Sequences, keys: Sequences) -> Tensor:
+    q, k, v = (x.transpose(0, 1)[None] for x in (q_NHD, k_MHD, v_MHD))
+    return _compiled_flex(q.device.type)(q, k, v, block_mask=_block_mask(queries, keys))[0].transpose(0, 1)
+
+
+FLEX_BLOCK = 128
+
+
+def _block_mask(queries: Sequences, keys: Sequences) -> Any:
+    """Return the mask of the blocks of 128 x 128 in which a sample meets itself, from where the samples begin."""
+    from torch.nn.attention.flex_attention import BlockMask
+
+    of_query, of_key = queries.sample, keys.sample
+
+    def same(_b: Tensor, _h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return of_query[q] == of_key[k]
+
+    first_q, last_q = of_query[::FLEX_BLOCK], _block_ends(of_query)
+    first_k, last_k = of_key[::FLEX_BLOCK], _block_ends(of_key)
+    meets = (first_q[:, None] <= last_k) & (first_k <= last_q[:, None])
+    count = meets.sum(1, dtype=torch.int32)
+    order = torch.argsort(meets.int(), dim=1, descending=True, stable=True).int()
+    return BlockMask.from_kv_blocks(
+        count[None, None], order[None, None], BLOCK_SIZE=FLEX_BLOCK, mask_mod=same,
+        seq_lengths=(len(of_query), len(of_key)),
+    )  # fmt: skip
+
+
+def _block_ends(sample: Tensor) -> Tensor:
+    return torch.cat([sample[FLEX_BLOCK - 1 :: FLEX_BLOCK], sample[-1:]])[: -(-len(sample) // FLEX_BLOCK)]
+
+
+KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, Sequences, Sequences], Tensor]] = {
+    "flash-attn-3": functools.partial(_flash, "flash_attn_interface"),
+    "flash-attn-2": functools.partial(_flash, "flash_attn"),
+    "varlen": _varlen,
+    "flex": _flex,
+    "sdpa": _sdpa,
+}

@@ -35,16 +35,21 @@ def write_weights(folder: Path, name: str, weights: dict[str, torch.Tensor]) -> 
     save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, folder / name)
 
 
-def finish(temporary: Path, final: Path) -> None:
-    """Write COMPLETE.json, flush everything to disk, and give the folder its name."""
-    files = sorted(path for path in temporary.rglob("*") if path.is_file())
-    sums = {str(p.relative_to(temporary)): {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in files}
-    complete = temporary / COMPLETE
+def seal(folder: Path) -> None:
+    """Write COMPLETE.json and flush everything to disk; the folder still needs its name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in files}
+    complete = folder / COMPLETE
     complete.write_text(json.dumps(sums, indent=1))
-    for path in [*files, complete, temporary]:
+    for path in [*files, complete, folder]:
         handle = os.open(path, os.O_RDONLY)
         os.fsync(handle)
         os.close(handle)
+
+
+def finish(temporary: Path, final: Path) -> None:
+    """Seal a folder and give it its name."""
+    seal(temporary)
     os.replace(temporary, final)
 
 

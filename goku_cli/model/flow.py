@@ -7,9 +7,6 @@ other way (1 = noise): a shift s of the noise level u = 1 - t, u' = s u / (1 + (
 t' = t / (t + s (1 - t)), which moves times towards noise for s > 1.
 """
 
-from collections.abc import Callable, Iterator
-
-import torch
 from torch import Tensor
 
 
@@ -23,29 +20,14 @@ def velocity(x_0: Tensor, x_1: Tensor) -> Tensor:
     return x_1 - x_0
 
 
-def shift_time(t: Tensor, shift: float) -> Tensor:
-    """Move times towards noise by `shift` (1 = none), e.g. 3 at 480p (Esser et al. 2024, SD3, eq. 23)."""
+def shift_time(t: Tensor, shift: Tensor | float) -> Tensor:
+    """Move times towards noise by `shift` (1 = none), which broadcasts against t (SD3, Esser et al. 2024, eq. 23)."""
     return t / (t + shift * (1 - t))
 
 
-def logit_normal_time(normal: Tensor, shift: float = 1.0) -> Tensor:
-    """Turn standard normal draws into training times, t = sigmoid(normal), then shifted (SD3, section 3.1)."""
-    return shift_time(torch.sigmoid(normal), shift)
-
-
-def time_grid(steps: int, shift: float = 1.0) -> Tensor:
-    """Return the `steps` + 1 sampling times from 0 to 1, shifted like the training times."""
-    return shift_time(torch.linspace(0, 1, steps + 1, dtype=torch.float64), shift)
-
-
 def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:
-    """Classifier-free guidance (Ho and Salimans 2022) on velocities; 1 leaves the conditional one."""
+    """Classifier-free guidance (Ho and Salimans 2022); 1 leaves the conditional prediction.
+
+    The same on velocities, on noise and on DDPM's v: given x_t, each is an affine function of any other.
+    """
     return unconditional + guidance * (conditional - unconditional)
-
-
-def euler(field: Callable[[Tensor, float], Tensor], x_0: Tensor, times: Tensor) -> Iterator[Tensor]:
-    """Integrate dx/dt = field(x, t) by Euler's method and yield x after every step."""
-    x = x_0
-    for t, t_next in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
-        x = x + (t_next - t) * field(x, t)
-        yield x

@@ -3,15 +3,22 @@
 A latent (C, T, H, W) is cut into patches of 1x2x2 and becomes T*(H/2)*(W/2) tokens of width 4C. Samples lie
 one after the other in one (N, 4C) matrix; `cu_seqlens` says where each begins. There is no padding, and each
 sample keeps its own timestep, caption and position origin.
+
+Shapes: B samples, N vision tokens, M text tokens of width E.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 PATCH = 2
+
+Shape = tuple[int, int, int, int]
+"""Of a latent: (C, T, H, W)."""
 
 
 def patchify(latent_CTHW: Tensor) -> Tensor:
@@ -22,19 +29,19 @@ def patchify(latent_CTHW: Tensor) -> Tensor:
     """
     c, t, h, w = latent_CTHW.shape
     if h % PATCH or w % PATCH:
-        raise ValueError(f"latent height and width must be even, got {h}x{w}")
+        raise ValueError(f"latent height and width must be even (pixels divisible by 16), got {h}x{w}")
     patches = latent_CTHW.view(c, t, h // PATCH, PATCH, w // PATCH, PATCH)
     return patches.permute(1, 2, 4, 0, 3, 5).reshape(t * h * w // PATCH**2, c * PATCH**2)
 
 
-def unpatchify(tokens: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+def unpatchify(tokens: Tensor, shape: Shape) -> Tensor:
     """Return the latent (C, T, H, W) whose tokens (n, 4C) these are: the inverse of `patchify`."""
     c, t, h, w = shape
     patches = tokens.view(t, h // PATCH, w // PATCH, c, PATCH, PATCH)
     return patches.permute(3, 0, 1, 4, 2, 5).reshape(c, t, h, w)
 
 
-def grid_positions(shape: tuple[int, int, int, int]) -> Tensor:
+def grid_positions(shape: Shape) -> Tensor:
     """Return the positions (n, 3) in (time, row, column) of a latent's tokens, each sample from its own zero."""
     _, t, h, w = shape
     axes = [torch.arange(size) for size in (t, h // PATCH, w // PATCH)]
@@ -47,9 +54,36 @@ def token_count(shape: Sequence[int]) -> int:
     return t * (h // PATCH) * (w // PATCH)
 
 
-def cumulative(lengths: Sequence[int]) -> Tensor:
-    """Return (0, n_1, n_1 + n_2, ...), int32: where each packed sequence begins, and the end of the last."""
-    return torch.nn.functional.pad(torch.tensor(lengths, dtype=torch.int32).cumsum(0, dtype=torch.int32), (1, 0))
+@dataclass(frozen=True)
+class Sequences:
+    """Where each of B samples begins and ends in a matrix of N rows."""
+
+    lengths: tuple[int, ...]
+    """Rows of each sample; they sum to N."""
+    cu_seqlens: Tensor
+    """(B + 1,) int32: (0, n_1, n_1 + n_2, ...), as the variable-length kernels want it."""
+    sample: Tensor
+    """(N,) int64: which sample a row belongs to."""
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> "Sequences":
+        """Lay out samples of these lengths, one after the other."""
+        counts = torch.tensor(lengths, dtype=torch.int64)
+        starts = F.pad(counts.cumsum(0), (1, 0)).int()
+        sample = torch.arange(len(lengths)).repeat_interleave(counts)
+        return cls(tuple(lengths), starts, sample, max(lengths, default=0))
+
+    def to(self, device: torch.device) -> "Sequences":
+        """Return the same on another device."""
+        return replace(self, cu_seqlens=self.cu_seqlens.to(device), sample=self.sample.to(device))
+
+    def spread(self, values_BD: Tensor) -> Tensor:
+        """Repeat one row per sample (B, D) to one per token: (N, D), or (1, D) where there is but one sample.
+
+        By lookup: the gradient of an embedding sums long runs of equal rows well on every device.
+        """
+        return values_BD if values_BD.shape[0] == 1 else F.embedding(self.sample, values_BD)
 
 
 @dataclass(frozen=True)
@@ -60,45 +94,79 @@ class Pack:
     """(N, 4C)"""
     positions: Tensor
     """(N, 3) int, in (time, row, column)"""
-    lengths: tuple[int, ...]
-    """Vision tokens of each sample; they sum to N."""
+    vision: Sequences
+    """The samples in N."""
     text: Tensor
-    """(M, text width)"""
-    text_lengths: tuple[int, ...]
-    """Text tokens of each sample; they sum to M."""
-    shapes: tuple[tuple[int, int, int, int], ...]
+    """(M, E)"""
+    words: Sequences
+    """The samples in M."""
+    shapes: tuple[Shape, ...]
     """Latent shape of each sample."""
-
-    def per_token(self, values_B: Tensor) -> Tensor:
-        """Repeat one row per sample (B, ...) to one row per vision token (N, ...)."""
-        return values_B.repeat_interleave(torch.tensor(self.lengths, device=values_B.device), dim=0)
+    labels: Tensor | None = None
+    """(B,) int64, of a class-conditional model."""
+    first_frames: Tensor | None = None
+    """(N, 4C): each token's patch of its sample's first frame, zero where none is given; image-to-video."""
 
     def to(self, device: torch.device) -> "Pack":
         """Return the same pack on another device."""
-        return Pack(
-            self.tokens.to(device), self.positions.to(device), self.lengths,
-            self.text.to(device), self.text_lengths, self.shapes,
-        )  # fmt: skip
+        tensors: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, vision=self.vision.to(device), words=self.words.to(device), **tensors)
 
 
-def pack(latents: Sequence[Tensor], texts: Sequence[Tensor]) -> Pack:
-    """Pack latents (C, T, H, W) of any sizes with the text states (m, text width) of each.
+def pack(
+    latents: Sequence[Tensor],
+    texts: Sequence[Tensor],
+    *,
+    labels: Sequence[int] | None = None,
+    first_frames: Sequence[Tensor | None] | None = None,
+) -> Pack:
+    """Pack latents (C, T, H, W) of any sizes with the text states (m, E) of each.
 
-    Samples keep their order. Equal sizes next to each other are attended to in one call on a CPU.
+    Args:
+        latents: one per sample; the order is kept. Equal sizes next to each other are attended to in one call on a
+            CPU.
+        texts: one per sample; for a class-conditional model they have no rows.
+        labels: the class of each sample.
+        first_frames: the latent (C, 1, H, W) that each sample should begin with, or None where it is free; it is
+            broadcast over the sample's frames (paper section 3.4).
+
+    Raises:
+        ValueError: a latent of odd height or width, or a first frame of another size than its sample.
     """
-    shapes = tuple((*latent.shape,) for latent in latents)
+    shapes = tuple(shape_of(latent) for latent in latents)
+    given = None
+    if first_frames is not None:
+        pairs = zip(latents, first_frames, strict=True)
+        given = torch.cat([patchify(_broadcast(latent, frame)) for latent, frame in pairs])
     return Pack(
         tokens=torch.cat([patchify(latent) for latent in latents]),
         positions=torch.cat([grid_positions(shape) for shape in shapes]),
-        lengths=tuple(token_count(shape) for shape in shapes),
+        vision=Sequences.of([token_count(shape) for shape in shapes]),
         text=torch.cat(list(texts)),
-        text_lengths=tuple(len(text) for text in texts),
+        words=Sequences.of([len(text) for text in texts]),
         shapes=shapes,
+        labels=None if labels is None else torch.tensor(labels),
+        first_frames=given,
     )
 
 
-def unpack(tokens: Tensor, shapes: Iterable[tuple[int, int, int, int]]) -> list[Tensor]:
+def unpack(tokens: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:
     """Return the latents (C, T, H, W) that lie in a token matrix (N, 4C), one after the other."""
-    shapes = list(shapes)
     parts = tokens.split([token_count(shape) for shape in shapes])
     return [unpatchify(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def shape_of(latent: Tensor) -> Shape:
+    """Return a latent's shape (C, T, H, W) as a tuple."""
+    c, t, h, w = latent.shape
+    return c, t, h, w
+
+
+def _broadcast(latent: Tensor, frame: Tensor | None) -> Tensor:
+    if frame is None:
+        return torch.zeros_like(latent)
+    if frame.shape != latent[:, :1].shape:
+        raise ValueError(f"a first frame must be {list(latent[:, :1].shape)}, not {list(frame.shape)}")
+    return frame.expand_as(latent)

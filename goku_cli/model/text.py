@@ -1,9 +1,10 @@
 """Text encoders: T5 states of true length, one row per token and no padding.
 
-The paper uses FLAN-T5-XL (`t5:google/flan-t5-xl`, or a folder). The embedded default reads bytes, needs no
-vocabulary and no download, and is *drawn, not trained*: a small T5 whose relative-position biases are made sharp,
-so that its heads look at fixed offsets and its states are random features of short byte sequences. Equal bytes
-give equal states on every machine, and the transformer's cross-attention learns to read them.
+The paper uses FLAN-T5-XL (`t5:google/flan-t5-xl`, or a folder), Wan umT5-XXL (`umt5:FOLDER`, see `umt5.py`). The
+embedded default reads bytes, needs no vocabulary and no download, and is *drawn, not trained*: a small T5 whose
+relative-position biases are made sharp, so that its heads look at fixed offsets and its states are random features of
+short byte sequences. Equal bytes give equal states on every machine, and the transformer's cross-attention learns to
+read them.
 """
 
 import json
@@ -38,7 +39,7 @@ class TextEncoder:
 
 
 def load_text_encoder(name: str) -> TextEncoder:
-    """Return the encoder of a name: `tiny`, or `t5:` with a folder or a hub name.
+    """Return the encoder of a name: `tiny`, `t5:` with a folder or a hub name, or `umt5:` with a folder.
 
     Raises:
         UsageError: no such encoder, or its weights are not on disk and the hub cannot be reached.
@@ -46,8 +47,12 @@ def load_text_encoder(name: str) -> TextEncoder:
     if name == "tiny":
         return _tiny()
     kind, _, source = name.partition(":")
+    if kind == "umt5" and source:
+        from goku_cli.model.umt5 import load_umt5
+
+        return load_umt5(Path(source), name)
     if kind != "t5" or not source:
-        raise UsageError(f'unknown text encoder "{name}"; known: tiny, t5:FOLDER, t5:google/flan-t5-xl')
+        raise UsageError(f'unknown text encoder "{name}"; known: tiny, t5:FOLDER, t5:google/flan-t5-xl, umt5:FOLDER')
     from transformers import AutoTokenizer, T5EncoderModel
 
     try:

@@ -2,9 +2,10 @@
 
 Each block is self-attention with 3D RoPE, cross-attention to the caption, and a feed-forward network; the
 timestep scales, shifts and gates the first and the last through adaLN-Zero, so that at the start the network
-outputs zero. Queries and keys pass RMSNorm over the full width before the split into heads.
+outputs zero. Queries and keys pass RMSNorm over the full width before the split into heads. The options of
+`ModelConfig` make the same class Wan 2.1's.
 
-Shapes: B samples, N vision tokens, M text tokens of width E, D width, H heads.
+Shapes: B samples, N vision tokens, M text tokens of width E, D width, P parts of a modulation.
 """
 
 import math
@@ -13,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from goku_cli.model.attention import Lengths, packed_attention
-from goku_cli.model.packing import PATCH, Pack
-from goku_cli.model.presets import ModelConfig
+from goku_cli.model.attention import packed_attention
+from goku_cli.model.packing import PATCH, Pack, Sequences
+from goku_cli.model.presets import ModelConfig, Recompute
+from goku_cli.model.recompute import recomputed
 from goku_cli.model.rope import rope_table, rotate
 
 TIME_WIDTH = 256
@@ -32,59 +34,83 @@ def timestep_features(t_B: Tensor, width: int = TIME_WIDTH) -> Tensor:
     return torch.cat((angle.cos(), angle.sin()), dim=1)
 
 
-def modulate(x_ND: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Apply adaLN's shift and scale, one row per token."""
-    return x_ND * (1 + scale) + shift
-
-
 class Attention(nn.Module):
     """Multi-head attention with QK RMSNorm; keys and values come from `context`, or from the tokens."""
 
-    def __init__(self, dim: int, heads: int, context_dim: int) -> None:
+    def __init__(self, config: ModelConfig, context_dim: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.q = nn.Linear(dim, dim, bias=False)
-        self.k = nn.Linear(context_dim, dim, bias=False)
-        self.v = nn.Linear(context_dim, dim, bias=False)
-        self.out = nn.Linear(dim, dim, bias=False)
-        self.q_norm = nn.RMSNorm(dim, eps=EPS)
-        self.k_norm = nn.RMSNorm(dim, eps=EPS)
+        self.heads = config.heads
+        self.kernel = "auto"
+        self.q = nn.Linear(config.dim, config.dim, bias=config.biases)
+        self.k = nn.Linear(context_dim, config.dim, bias=config.biases)
+        self.v = nn.Linear(context_dim, config.dim, bias=config.biases)
+        self.out = nn.Linear(config.dim, config.dim, bias=config.biases)
+        self.q_norm = nn.RMSNorm(config.dim, eps=EPS)
+        self.k_norm = nn.RMSNorm(config.dim, eps=EPS)
 
     def forward(
-        self, x_ND: Tensor, context_MD: Tensor, lengths: Lengths, context_lengths: Lengths, rope: Rope | None
+        self, x_ND: Tensor, context_MD: Tensor, queries: Sequences, keys: Sequences, rope: Rope | None
     ) -> Tensor:
         q, k, v = self.q_norm(self.q(x_ND)), self.k_norm(self.k(context_MD)), self.v(context_MD)
         q, k, v = (x.unflatten(-1, (self.heads, -1)) for x in (q, k, v))
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
         # Under autocast the norms give float32; the variable-length kernels want the projections' bfloat16.
-        attended = packed_attention(q.to(v.dtype), k.to(v.dtype), v, lengths, context_lengths)
+        attended = packed_attention(q.to(v.dtype), k.to(v.dtype), v, queries, keys, self.kernel)
         return self.out(attended.flatten(1))
+
+
+class Modulation(nn.Module):
+    """adaLN-Zero: P rows of width D per sample, computed from its condition, zero at the start.
+
+    Each layer has a projection of its own or, when the model shares one, a table that is added to its result.
+    """
+
+    def __init__(self, config: ModelConfig, parts: int) -> None:
+        super().__init__()
+        self.shape = (parts, config.dim)
+        if config.shared_modulation:
+            self.table = nn.Parameter(torch.zeros(self.shape))
+        else:
+            self.project = nn.Linear(config.dim, parts * config.dim)
+
+    def forward(self, condition: Tensor, samples: Sequences) -> list[Tensor]:
+        """Return P tensors that broadcast against (N, D), of a condition (B, D), or (B, P or 1, D) when shared."""
+        if hasattr(self, "project"):
+            rows_BPD = self.project(F.silu(condition)).unflatten(1, self.shape)
+        else:
+            rows_BPD = condition + self.table
+        return [samples.spread(part) for part in rows_BPD.unbind(1)]
 
 
 class Block(nn.Module):
     """One layer: x += gate * attention; x += cross-attention; x += gate * feed-forward."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, context_dim: int) -> None:
         super().__init__()
         dim = config.dim
-        self.modulation = nn.Linear(dim, 6 * dim)
+        self.modulation = Modulation(config, parts=6)
         self.attention_norm = nn.LayerNorm(dim, eps=EPS, elementwise_affine=False)
-        self.attention = Attention(dim, config.heads, dim)
-        self.cross_norm = nn.RMSNorm(dim, eps=EPS)
-        self.cross = Attention(dim, config.heads, config.text_dim)
-        self.ffn_norm = nn.RMSNorm(dim, eps=EPS)
+        self.attention = Attention(config, dim)
+        if context_dim:
+            self.cross_norm = nn.LayerNorm(dim, eps=EPS) if config.layer_norms else nn.RMSNorm(dim, eps=EPS)
+            self.cross = Attention(config, context_dim)
+        plain_norm = nn.LayerNorm(dim, eps=EPS, elementwise_affine=False)
+        self.ffn_norm = plain_norm if config.layer_norms else nn.RMSNorm(dim, eps=EPS)
         self.ffn = nn.Sequential(
             nn.Linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(config.ffn_dim, dim)
         )
 
-    def forward(self, x_ND: Tensor, condition_BD: Tensor, text_ME: Tensor, pack: Pack, rope: Rope) -> Tensor:
-        rows = pack.per_token(self.modulation(F.silu(condition_BD)))
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = rows.chunk(6, dim=1)
-        h = modulate(self.attention_norm(x_ND), shift_a, scale_a)
-        x_ND = x_ND + gate_a * self.attention(h, h, pack.lengths, pack.lengths, rope)
-        x_ND = x_ND + self.cross(self.cross_norm(x_ND), text_ME, pack.lengths, pack.text_lengths, None)
-        return x_ND + gate_f * self.ffn(modulate(self.ffn_norm(x_ND), shift_f, scale_f))
+    def forward(
+        self, x_ND: Tensor, condition: Tensor, text_ME: Tensor, vision: Sequences, words: Sequences, rope: Rope
+    ) -> Tensor:
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(condition, vision)
+        h = torch.addcmul(shift_a, self.attention_norm(x_ND), 1 + scale_a)
+        x_ND = torch.addcmul(x_ND, gate_a, self.attention(h, h, vision, vision, rope))
+        if hasattr(self, "cross"):
+            x_ND = x_ND + self.cross(self.cross_norm(x_ND), text_ME, vision, words, None)
+        h = torch.addcmul(shift_f, self.ffn_norm(x_ND), 1 + scale_f)
+        return torch.addcmul(x_ND, gate_f, self.ffn(h))
 
 
 class Goku(nn.Module):
@@ -93,13 +119,25 @@ class Goku(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        patch_dim = config.latent_channels * PATCH**2
-        self.patch_in = nn.Linear(patch_dim, config.dim)
-        self.time_in = nn.Sequential(nn.Linear(TIME_WIDTH, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.final_norm = nn.LayerNorm(config.dim, eps=EPS, elementwise_affine=False)
-        self.final_modulation = nn.Linear(config.dim, 2 * config.dim)
-        self.patch_out = nn.Linear(config.dim, patch_dim)
+        self.recompute = Recompute()
+        dim, patch_dim = config.dim, config.latent_channels * PATCH**2
+        if config.image_condition:
+            self.condition_in = nn.Linear(2 * patch_dim, patch_dim)
+        self.patch_in = nn.Linear(patch_dim, dim)
+        self.time_in = nn.Sequential(nn.Linear(TIME_WIDTH, dim), nn.SiLU(), nn.Linear(dim, dim))
+        if config.shared_modulation:
+            self.time_out = nn.Linear(dim, 6 * dim)
+        if config.classes:
+            self.class_in = nn.Embedding(config.classes + 1, dim)
+        if config.text_mlp:
+            self.text_in = nn.Sequential(
+                nn.Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim)
+            )
+        context_dim = dim if config.text_mlp else config.text_dim
+        self.blocks = nn.ModuleList(Block(config, context_dim) for _ in range(config.layers))
+        self.final_norm = nn.LayerNorm(dim, eps=EPS, elementwise_affine=False)
+        self.final_modulation = Modulation(config, parts=2)
+        self.patch_out = nn.Linear(dim, patch_dim)
         self.reset()
 
     def reset(self) -> None:
@@ -109,18 +147,53 @@ class Goku(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        gates = [module.modulation for module in self.modules() if isinstance(module, Block)]
-        for layer in (self.final_modulation, self.patch_out, *gates):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        modulations = [module for module in self.modules() if isinstance(module, Modulation)]
+        for module in (self.patch_out, *modulations, *([self.time_out] if self.config.shared_modulation else [])):
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
+        if self.config.image_condition:
+            self.reset_image_condition()
+
+    @torch.no_grad()
+    def reset_image_condition(self) -> None:
+        """Make the layer that takes the first frame in pass the noised latent through, so that T2V is unchanged."""
+        self.condition_in.weight.copy_(torch.eye(*self.condition_in.weight.shape))
+        self.condition_in.bias.zero_()
+
+    def attend_with(self, kernel: str) -> None:
+        """Take this kernel of `model/attention.py` in every layer; "auto" is the fastest that is there."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.kernel = kernel
 
     def forward(self, pack: Pack, t_B: Tensor) -> Tensor:
         """Return the velocity (N, 4C) of a pack whose samples stand at times t (B,) in [0, 1]."""
+        config = self.config
         exact = torch.promote_types(pack.tokens.dtype, torch.float32)
-        rope = rope_table(pack.positions, self.config.rope_split, self.config.rope_theta, exact)
-        condition_BD = self.time_in(timestep_features(t_B).to(self.patch_in.weight.dtype))
-        x_ND = self.patch_in(pack.tokens)
-        for block in self.blocks:
-            x_ND = block(x_ND, condition_BD, pack.text, pack, rope)
-        shift, scale = pack.per_token(self.final_modulation(F.silu(condition_BD))).chunk(2, dim=1)
-        return self.patch_out(modulate(self.final_norm(x_ND), shift, scale))
+        rope = rope_table(pack.positions, config.rope_split, config.rope_theta, exact, config.rope_scale)
+        condition_BD = self._condition(1 - t_B if config.noise_time else t_B, pack.labels)
+        shared = self.time_out(F.silu(condition_BD)).unflatten(1, (6, -1)) if config.shared_modulation else condition_BD
+        text = self.text_in(pack.text) if config.text_mlp else pack.text
+        x_ND = self.patch_in(self._with_first_frames(pack))
+        for i, block in enumerate(self.blocks):
+            run = recomputed(block, self.recompute) if self.training and self.recompute.covers(i) else block
+            x_ND = run(x_ND, shared, text, pack.vision, pack.words, rope)
+        last = condition_BD[:, None] if config.shared_modulation else condition_BD
+        shift, scale = self.final_modulation(last, pack.vision)
+        v_NC: Tensor = self.patch_out(torch.addcmul(shift, self.final_norm(x_ND), 1 + scale))
+        return -v_NC if config.noise_time else v_NC
+
+    def _condition(self, t_B: Tensor, labels_B: Tensor | None) -> Tensor:
+        condition_BD: Tensor = self.time_in(timestep_features(t_B).to(self.patch_in.weight.dtype))
+        if self.config.classes:
+            if labels_B is None:
+                raise ValueError("a class-conditional model needs the labels of its pack")
+            condition_BD = condition_BD + self.class_in(labels_B)
+        return condition_BD
+
+    def _with_first_frames(self, pack: Pack) -> Tensor:
+        if not self.config.image_condition:
+            return pack.tokens
+        given = torch.zeros_like(pack.tokens) if pack.first_frames is None else pack.first_frames
+        aligned: Tensor = self.condition_in(torch.cat((pack.tokens, given), dim=1))
+        return aligned

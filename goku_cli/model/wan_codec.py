@@ -1,7 +1,12 @@
 """The causal 3D convolutional VAE of the Wan class (diffusers' AutoencoderKLWan), tiny or full size.
 
 Strides, channels (16) and frame counts (4k+1) are those of the paper's VAE. `config.json` holds the class's own
-configuration and the scale that gives latents unit variance over the training clips.
+configuration, in which latents_mean and latents_std are per channel, and one more scale:
+
+    latent = (mean of the posterior - latents_mean) / latents_std * scale
+
+Published VAEs have a scale of 1; those trained here have a scale that gives unit variance over the training clips,
+and zeros and ones beside it.
 """
 
 import json
@@ -28,13 +33,15 @@ def build_wan(config: dict[str, Any]) -> torch.nn.Module:
 
 
 class WanCodec:
-    """Encode by the mean of the posterior, decode by the decoder, scaled by one number."""
+    """Encode by the mean of the posterior, decode by the decoder; in between, latents are normalized."""
 
     def __init__(self, model: torch.nn.Module, config: dict[str, Any], scale: float) -> None:
         self.model = model.eval()
         self.config = config
         self.scale = scale
         self.channels = int(config["z_dim"])
+        self.mean_C111 = torch.tensor(config["latents_mean"]).view(-1, 1, 1, 1)
+        self.std_C111 = torch.tensor(config["latents_std"]).view(-1, 1, 1, 1)
 
     @classmethod
     def load(cls, folder: Path) -> "WanCodec":
@@ -61,9 +68,10 @@ class WanCodec:
         if video_3THW.shape[1] % 4 != 1:
             raise ValueError(f"a causal VAE takes 4k+1 frames, got {video_3THW.shape[1]}")
         posterior = self.model.encode(video_3THW[None]).latent_dist  # type: ignore[operator]
-        return posterior.mean[0] * self.scale
+        return (posterior.mean[0] - self.mean_C111) / self.std_C111 * self.scale
 
     @torch.no_grad()
     def decode(self, latent_CTHW: Tensor) -> Tensor:
         """Return the clip (3, T, H, W) in about [-1, 1] of a latent."""
-        return self.model.decode(latent_CTHW[None] / self.scale).sample[0]  # type: ignore[operator]
+        z_CTHW = latent_CTHW / self.scale * self.std_C111 + self.mean_C111
+        return self.model.decode(z_CTHW[None]).sample[0]  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""From prompts to clips: a loaded checkpoint, Euler's method, one pack for many sizes.
+"""From prompts to clips: a loaded checkpoint, a solver, one pack for many sizes.
 
 from pathlib import Path
 from goku_cli.sample.generate import Generator, Request
@@ -6,6 +6,8 @@ from goku_cli.sample.generate import Generator, Request
 generator = Generator.load(Path("runs/shapes-1a2b3c4d"))
 for request, frames in generator.generate([Request("a red circle", seed=0, frames=1)], steps=25, guidance=3.0):
     ...  # frames: uint8 (T, H, W, 3)
+
+Shapes: N vision tokens of C channels in a pack of B samples, S steps.
 """
 
 from collections.abc import Iterator
@@ -22,10 +24,15 @@ from goku_cli.model import checkpoint, flow
 from goku_cli.model.codec import Codec, codec_fingerprint, load_codec
 from goku_cli.model.linear_codec import to_frames
 from goku_cli.model.noise import noise
-from goku_cli.model.packing import pack, unpack
+from goku_cli.model.objective import Objective
+from goku_cli.model.packing import pack, token_count, unpack
 from goku_cli.model.presets import ModelConfig
+from goku_cli.model.process import sampling_times
+from goku_cli.model.solvers import check_solver, solve
 from goku_cli.model.text import TextEncoder, load_text_encoder
 from goku_cli.model.transformer import Goku
+from goku_cli.recipe import build
+from goku_cli.sample.settings import SampleSettings
 
 BATCH_TOKENS = 16_384
 """Vision tokens that are sampled together."""
@@ -46,14 +53,30 @@ class Request:
     """What a benchmark wants to see, as JSON."""
 
 
+def objective_of(config: dict[str, Any], folder: Path) -> Objective:
+    """Return the objective that a transformer's checkpoint was trained with, from its config.json.
+
+    Raises:
+        UsageError: it holds a VAE, or was made by an older goku.
+    """
+    if config.get("kind") != "flow":
+        raise UsageError(f"{folder} holds a VAE; use it with: goku encode-latents MANIFEST --vae {folder}")
+    if "objective" not in config:
+        raise UsageError(f"{folder} was made by an older goku; train again with: goku train RECIPE MANIFEST")
+    return build(Objective, config["objective"], where=f"{folder}/config.json")
+
+
 class Generator:
     """A trained model with its codec and text encoder."""
 
-    def __init__(self, model: Goku, codec: Codec, text: TextEncoder, config: dict[str, Any]) -> None:
+    def __init__(
+        self, model: Goku, codec: Codec, text: TextEncoder, config: dict[str, Any], objective: Objective
+    ) -> None:
         self.model = model.eval()
         self.codec = codec
         self.text = text
         self.config = config
+        self.objective = objective
         self.device = next(model.parameters()).device
         self._states: dict[str, Tensor] = {}
 
@@ -62,22 +85,21 @@ class Generator:
         """Load a checkpoint, or the newest of a run's folder, onto the GPU when there is one.
 
         Raises:
-            UsageError: no checkpoint there, a VAE's, or its codec is gone or not the one it was trained with.
+            UsageError: no checkpoint there, a VAE's, an older goku's, or its codec is gone or not the one it was
+                trained with.
             GokuError: a file is damaged.
         """
         folder = checkpoint.resolve(path)
         config = checkpoint.read_config(folder)
-        if config.get("kind") != "flow":
-            raise UsageError(f"{folder} holds a VAE; use it with: goku encode-latents MANIFEST --vae {folder}")
-        model_values = config["model"] | {"rope_split": tuple(config["model"]["rope_split"])}
-        model = Goku(ModelConfig(**model_values))
+        objective = objective_of(config, folder)
+        model = Goku(build(ModelConfig, config["model"], where=f"{folder}/config.json"))
         model.load_state_dict(checkpoint.read_weights(folder, f"{'ema' if weights == 'ema' else 'model'}.safetensors"))
-        codec_folder = Path(config["data"]["codec"])
+        codec_folder = folder / config["data"]["codec"]  # within a converted checkpoint, elsewhere for a trained one
         codec = load_codec(codec_folder)
         if codec_fingerprint(codec_folder) != config["data"]["codec_sha256"]:
             raise UsageError(f"{codec_folder} is not the VAE that {folder} was trained with")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(device), codec, load_text_encoder(config["data"]["text"]), config)
+        return cls(model.to(device), codec, load_text_encoder(config["data"]["text"]), config, objective)
 
     @property
     def fps(self) -> float:
@@ -100,18 +122,27 @@ class Generator:
         return (self.codec.channels, 1 + (request.frames - 1) // 4, request.height // 8, request.width // 8)
 
     @torch.no_grad()
-    def generate(self, requests: list[Request], *, steps: int, guidance: float) -> Iterator[tuple[Request, np.ndarray]]:
-        """Yield every request with its frames (T, H, W, 3) uint8, in batches of mixed sizes."""
+    def generate(
+        self, requests: list[Request], *, steps: int, guidance: float, solver: str = SampleSettings.solver
+    ) -> Iterator[tuple[Request, np.ndarray]]:
+        """Yield every request with its frames (T, H, W, 3) uint8, in batches of mixed sizes.
+
+        Raises:
+            UsageError: no such solver or none for this model's objective, or less than one step.
+        """
+        check_solver(solver, self.objective.kind)
         batch: list[Request] = []
         for request in requests:
             batch.append(request)
-            if sum(int(np.prod(self.latent_shape(r)[1:])) // 4 for r in batch) >= BATCH_TOKENS:
-                yield from self._batch(batch, steps, guidance)
+            if sum(token_count(self.latent_shape(r)) for r in batch) >= BATCH_TOKENS:
+                yield from self._batch(batch, steps, guidance, solver)
                 batch = []
         if batch:
-            yield from self._batch(batch, steps, guidance)
+            yield from self._batch(batch, steps, guidance, solver)
 
-    def _batch(self, requests: list[Request], steps: int, guidance: float) -> Iterator[tuple[Request, np.ndarray]]:
+    def _batch(
+        self, requests: list[Request], steps: int, guidance: float, solver: str
+    ) -> Iterator[tuple[Request, np.ndarray]]:
         shapes = [self.latent_shape(request) for request in requests]
         x_0 = [noise(shape, request.seed) for shape, request in zip(shapes, requests, strict=True)]
         texts = [self._text(request.prompt) for request in requests]
@@ -120,14 +151,17 @@ class Generator:
         copies = 2 if guided else 1
         both = pack(x_0 * copies, texts + [self._text("")] * (len(texts) * (copies - 1))).to(self.device)
         n = len(both.tokens) // copies
+        lengths = torch.tensor([token_count(shape) for shape in shapes])
+        first_B = lengths.cumsum(0) - lengths
 
-        def field(x_NC: Tensor, t: float) -> Tensor:
-            times = torch.full((len(requests) * copies,), t, device=self.device)
-            v = self.model(replace(both, tokens=x_NC.repeat(copies, 1)), times)
-            return flow.guide(v[:n], v[n:], guidance) if guided else v
+        def field(x_NC: Tensor, t_N1: Tensor) -> Tensor:
+            t_B = t_N1[first_B, 0].to(x_NC).repeat(copies)
+            v_NC = self.model(replace(both, tokens=x_NC.repeat(copies, 1)), t_B)
+            return flow.guide(v_NC[:n], v_NC[n:], guidance) if guided else v_NC
 
-        times = flow.time_grid(steps, self.config["flow"]["shift"])
-        *_, x_1 = flow.euler(field, both.tokens[:n], times)
+        times_SB = sampling_times(self.objective, steps, shapes)
+        times_SN1 = times_SB.repeat_interleave(lengths, dim=1)[..., None]
+        *_, x_1 = solve(self.objective, solver, field, both.tokens[:n], times_SN1)
         for request, latent in zip(requests, unpack(x_1.cpu(), shapes), strict=True):
             yield request, to_frames(self.codec.decode(latent))
 

@@ -46,7 +46,7 @@ def draw_missing(
     present = {i for i in ids if i in known and (manifest.path.parent / known[i]).exists()}
     todo = {request: i for i, request in ids.items() if i not in present}
     progress.start("sample", len(todo))
-    drawn = generator.generate(list(todo), steps=settings.steps, guidance=settings.guidance)
+    drawn = generator.generate(list(todo), steps=settings.steps, guidance=settings.guidance, solver=settings.solver)
     for row in _published(drawn, todo, generator.fps, out, manifest.path.parent):
         row |= {"name": name, "settings": json.dumps(asdict(settings)), "checkpoint": str(folder.absolute())}
         with manifest.transaction():

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from goku_cli.errors import UsageError
+from goku_cli.model.solvers import check_solver
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class SampleSettings:
     size: str = ""
     """HEIGHTxWIDTH; empty takes what the checkpoint was trained on."""
     weights: str = "ema"
+    solver: str = "euler"
+    """Row of the table of solvers (model/solvers.py)."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -25,3 +28,4 @@ class SampleSettings:
             raise UsageError(f"--frames must be 4k+1 (1, 5, 9, ..., 97), not {self.frames}")
         if self.weights not in ("ema", "raw"):
             raise UsageError(f'--weights must be ema or raw, not "{self.weights}"')
+        check_solver(self.solver)

@@ -1,9 +1,12 @@
-"""What a step trains on: a pure function of (seed, step, rank), so that a resumed run sees the same data.
+"""What a step trains on: a function of (seed, step) alone, whatever the number of ranks, so that a resumed run sees
+the same data.
 
 The manifest is locked by whoever writes it, so the launcher exports the chosen rows once as Parquet, and every
-rank reads that and the shards beside the manifest.
+rank reads that and the shards beside the manifest. A step is drawn on every rank alike, from the rows; only the
+samples of its own packs are then read.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +16,44 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from goku_cli.errors import GokuError
 from goku_cli.manifest.shards import ShardReader
-from goku_cli.model.noise import stream
+from goku_cli.model.noise import Key, stream
 from goku_cli.model.packing import token_count
 
 HELD_OUT_SHARE = 20
 """One clip in this many is never trained on; which ones follows from their ids."""
+SMALLEST = 2.0**-24
+"""Quantile functions of times want draws from the open interval (0, 1)."""
 
-Example = tuple[Tensor, Tensor]
-"""A latent (C, T, H, W) and text states (m, text width)."""
+
+@dataclass(frozen=True)
+class Draw:
+    """A sample of a step, before anything of it is read."""
+
+    row: int
+    tokens: int
+    text: tuple[str, str]
+    """Shard and key of its text states."""
+    text_tokens: int
+    u: float
+    """Uniform in (0, 1): what its time is made of."""
+    key: tuple[Key, ...]
+    """Of its noise."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sample in memory."""
+
+    latent: Tensor
+    """(C, T, H, W)"""
+    text: Tensor
+    """(m, text width)"""
+    x_0: Tensor
+    """Noise like the latent."""
+    u: float
+    clip: str
 
 
 @dataclass(frozen=True)
@@ -42,11 +74,16 @@ class Index:
 
 
 class Latents:
-    """Draws packs' worth of examples from shards."""
+    """Draws the samples of steps, and reads them from shards."""
 
-    def __init__(self, index: Index, root: Path, null_text: tuple[str, str], image_share: float) -> None:
+    def __init__(
+        self, index: Index, root: Path, null_text: tuple[str, str], *, seed: int, image_share: float,
+        text_dropout: float,
+    ) -> None:  # fmt: skip
         self.index = index
         self.null_text = null_text
+        self.seed = seed
+        self.text_dropout = text_dropout
         self._shards = ShardReader(root)
         self._texts: dict[tuple[str, str], Tensor] = {}
         is_image = index.train["frames"].to_numpy() == 1
@@ -56,33 +93,63 @@ class Latents:
         self._image_share = image_share if all(map(len, self._groups)) else float(len(self._groups[1]) == 0)
         self._tokens = np.array([token_count(shape) for shape in index.train["shape"]])
 
-    def draw(self, rng: np.random.Generator, tokens: int, text_dropout: float) -> list[Example]:
-        """Return examples of about `tokens` vision tokens, images and videos by share, by weight within each.
-
-        Sorted by length, so that equally long samples are attended to in one call on a CPU.
-        """
-        examples, spent = [], [0, 0]
+    def draw(self, step: int, tokens: int) -> list[Draw]:
+        """Return a step's samples, about `tokens` vision tokens: images and videos by share, by weight within each."""
+        rng = stream(self.seed, "rows", step)
+        rows: list[int] = []
+        spent = [0, 0]
         while sum(spent) < tokens:
             video = self._image_share < 1 and spent[0] >= self._image_share * sum(spent)
             row = int(rng.choice(self._groups[video], p=self._odds[video]))
             spent[video] += int(self._tokens[row])
-            examples.append(self._example(self.index.train, row, rng, text_dropout))
-        return sorted(examples, key=lambda example: (example[0].shape[1:], len(example[1])))
+            rows.append(row)
+        seen: Counter[int] = Counter()
+        draws = []
+        for row in rows:
+            draws.append(self._draw(row, step, seen[row]))
+            seen[row] += 1
+        return draws
+
+    def _draw(self, row: int, step: int, again: int) -> Draw:
+        entry: Any = self.index.train.iloc[row]
+        key = (self.seed, entry["key"], step, again)
+        rng = stream("choices", *key)
+        u, drop, choice = max(rng.random(), SMALLEST), rng.random(), int(rng.integers(len(entry["text_keys"])))
+        text = (entry["text_shards"][choice], entry["text_keys"][choice])
+        if drop < self.text_dropout:
+            text, length = self.null_text, len(self.text(self.null_text))
+        else:
+            length = int(entry["text_tokens"][choice])
+        return Draw(row, int(self._tokens[row]), text, length, u, ("noise", *key))
+
+    def read(self, draw: Draw) -> Example:
+        """Read a sample and draw its noise.
+
+        Raises:
+            GokuError: its latent holds NaN or infinity.
+        """
+        entry: Any = self.index.train.iloc[draw.row]
+        latent = self._latent(entry)
+        x_0 = torch.from_numpy(stream(*draw.key).standard_normal(latent.shape, dtype="float32"))
+        return Example(latent, self.text(draw.text), x_0, draw.u, entry["clip"])
 
     def held_out(self, limit: int) -> list[Example]:
-        """Return the first `limit` held-out examples with their own captions."""
-        rng = stream(0)
-        found = [
-            self._example(self.index.held_out, row, rng, 0.0) for row in range(min(limit, len(self.index.held_out)))
-        ]
-        return sorted(found, key=lambda example: (example[0].shape[1:], len(example[1])))
+        """Return the first `limit` held-out examples, each with the first of its captions and its own noise."""
+        found = []
+        for i in range(min(limit, len(self.index.held_out))):
+            entry: Any = self.index.held_out.iloc[i]
+            latent = self._latent(entry)
+            x_0 = torch.from_numpy(stream("held out", entry["key"]).standard_normal(latent.shape, dtype="float32"))
+            text = self.text((entry["text_shards"][0], entry["text_keys"][0]))
+            found.append(Example(latent, text, x_0, 0.5, entry["clip"]))
+        return sorted(found, key=lambda example: (example.latent.shape, len(example.text)))
 
-    def _example(self, table: pd.DataFrame, row: int, rng: np.random.Generator, text_dropout: float) -> Example:
-        entry: Any = table.iloc[row]
+    def _latent(self, entry: Any) -> Tensor:
         latent = torch.from_numpy(self._shards.read(entry["shard"], entry["key"]))
-        texts = list(zip(entry["text_shards"], entry["text_keys"], strict=True))
-        text = self.null_text if rng.random() < text_dropout else texts[int(rng.integers(len(texts)))]
-        return latent, self.text(text)
+        if not latent.isfinite().all():
+            raise GokuError(f"the latent of clip {entry['clip']} in {entry['shard']} holds NaN or infinity; remove "
+                            "that file and encode again with: goku encode-latents MANIFEST")  # fmt: skip
+        return latent
 
     def text(self, place: tuple[str, str]) -> Tensor:
         """Return text states by (shard, key), kept in memory: captions repeat."""

@@ -14,10 +14,12 @@ from goku_cli.errors import GokuError
 from goku_cli.model import checkpoint
 from goku_cli.stage import Progress
 from goku_cli.train.plan import Run
+from goku_cli.train.settings import Optimization
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 20
 MAX_CPU_RANKS = 4
+GOOD_BALANCE = 0.9
 
 
 class Bar(Progress, Protocol):
@@ -38,6 +40,20 @@ def gpus() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def attention_kernel(settings: Optimization) -> str:
+    """Return the name of the kernel that attention will run with.
+
+    Raises:
+        UsageError: the one that the recipe names is unknown, or does not run here.
+    """
+    import torch
+
+    from goku_cli.model.attention import resolve
+
+    dtype = torch.bfloat16 if settings.bf16 else torch.float32
+    return resolve(settings.attention, "cuda" if gpus() else "cpu", dtype)
 
 
 def default_ranks() -> int:
@@ -139,6 +155,18 @@ class Metrics:
             self._step = entry["step"]
         self._seen = len(lines)
         bar.describe(" ".join(["train", *(text for text in self._text.values() if text)]))
+
+
+def balance(run: Run) -> str:
+    """Return a sentence on how evenly the run's steps lay on the ranks, and what would help."""
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    shares = [line["balance"] for line in lines if "balance" in line]
+    if not shares:
+        return "no step was logged"
+    mean = sum(shares) / len(shares)
+    hints = [line["hint"] for line in lines if "hint" in line]
+    help_ = f"; {hints[-1]}" if hints and mean < GOOD_BALANCE else ""
+    return f"the ranks' work was balanced to {mean:.0%}{help_}"
 
 
 def last_figures(folder: Path) -> dict[str, float]:

@@ -14,17 +14,20 @@ from goku_cli.manifest.shards import ShardReader
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.model import checkpoint
 from goku_cli.model.codec import codec_fingerprint
+from goku_cli.model.packing import token_count
+from goku_cli.model.presets import ModelConfig
 from goku_cli.publish import publish
-from goku_cli.recipe import fingerprint
-from goku_cli.train.settings import Recipe
+from goku_cli.recipe import build, fingerprint
+from goku_cli.train.settings import Recipe, sized_model
 
 # Latents of one encoder with the weight and the encoded captions of their clip: the caption that was chosen, with
 # and without what was appended to it. A clip whose caption contradicts what was measured is not trained on.
 LATENTS = """
 SELECT latents.clip, latents.shard, latents.key, latents.shape, latents.frames, selections.weight,
-    texts.text_shards, texts.text_keys
+    texts.text_shards, texts.text_keys, texts.text_tokens
 FROM latents JOIN selections USING (clip) JOIN (
-    SELECT c.clip, list(t.shard ORDER BY t.key) AS text_shards, list(t.key ORDER BY t.key) AS text_keys
+    SELECT c.clip, list(t.shard ORDER BY t.key) AS text_shards, list(t.key ORDER BY t.key) AS text_keys,
+        list(t.tokens ORDER BY t.key) AS text_tokens
     FROM (SELECT DISTINCT c.clip, c.text FROM captions AS c JOIN captions AS m USING (clip)
           WHERE m.kind = 'merged' AND starts_with(m.text, c.text) AND m.conflict IS NULL) AS c
     JOIN text_states AS t ON t.text_id = left(sha256(c.text), 32) AND t.encoder = $text
@@ -75,11 +78,12 @@ def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs:
     if recipe.kind == "vae":
         query, values = CLIPS, {"selection": selection}
     else:
-        query, values, plan = _latents(manifest, selection)
+        query, values, plan = _latents(manifest, selection, recipe)
         data |= plan.pop("data")
     rows = manifest.query(query, values)
     if not rows:
         raise UsageError(f"nothing to train on in {manifest.path}#{selection}; look with: goku show {manifest.path}")
+    _check_lengths(rows, recipe)
     folder = runs / f"{name}-{fingerprint([asdict(recipe), plan, rows])[:8]}"
     plan |= {"recipe": asdict(recipe), "data": data, "root": str(manifest.path.parent.absolute())}
     if not (folder / "recipe.json").exists():
@@ -90,7 +94,13 @@ def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs:
     return Run(folder, recipe, len({row["clip"] for row in rows}))
 
 
-def _latents(manifest: Manifest, selection: str) -> tuple[str, Row, dict[str, Any]]:
+def _check_lengths(rows: list[Row], recipe: Recipe) -> None:
+    longest = max((token_count(row["shape"]) for row in rows if "shape" in row), default=0)
+    if recipe.train.max_tokens and longest > recipe.train.max_tokens:
+        raise UsageError(f"a latent has {longest} tokens, more than max_tokens = {recipe.train.max_tokens}; raise that")
+
+
+def _latents(manifest: Manifest, selection: str, recipe: Recipe) -> tuple[str, Row, dict[str, Any]]:
     """Return the query, its values, and the plan for the encoders of this selection."""
     vae = _encoder(manifest, selection, "vae")
     text = _encoder(manifest, selection, "text")
@@ -103,8 +113,7 @@ def _latents(manifest: Manifest, selection: str) -> tuple[str, Row, dict[str, An
     made_with = json.loads(vae["settings"])
     plan = {
         "null_text": [null["shard"], null["key"]],
-        "latent_channels": shape[0],
-        "text_dim": states.shape[1],
+        **_model(recipe, latent_channels=shape[0], text_dim=states.shape[1]),
         "data": {
             "codec": vae["path"],
             "codec_sha256": codec_fingerprint(Path(vae["path"])),
@@ -114,6 +123,32 @@ def _latents(manifest: Manifest, selection: str) -> tuple[str, Row, dict[str, An
         },
     }
     return LATENTS, {"vae": vae["id"], "text": text["id"], "selection": selection}, plan
+
+
+def _model(recipe: Recipe, *, latent_channels: int, text_dim: int) -> dict[str, Any]:
+    """Return the model's configuration, and the checkpoint that it begins with.
+
+    Raises:
+        UsageError: the checkpoint is of another size than the recipe, or learned other latents or texts.
+    """
+    if not recipe.init_from:
+        config = sized_model(recipe, latent_channels=latent_channels, text_dim=text_dim)
+        return {"model": asdict(config), "init_from": ""}
+    found = checkpoint.resolve(Path(recipe.init_from))
+    learned = checkpoint.read_config(found)["model"]
+    config = build(ModelConfig, {**learned, **recipe.model}, where=f"{found}, [model]")
+    if recipe.size:
+        wanted = sized_model(recipe, latent_channels=config.latent_channels, text_dim=config.text_dim)
+        if (wanted.layers, wanted.dim, wanted.heads) != (config.layers, config.dim, config.heads):
+            raise UsageError(f"{found} is no model of size {recipe.size}; leave size out, or give another init_from")
+    for what, has, gets in (
+        ("channels of the latents", config.latent_channels, latent_channels),
+        ("width of the text states", config.text_dim, text_dim),
+    ):
+        if has != gets:
+            raise UsageError(f"{found} was trained for {what} of {has}, the manifest's are {gets}; encode again with "
+                             "the VAE and text encoder of that checkpoint")  # fmt: skip
+    return {"model": asdict(config), "init_from": str(found.absolute())}
 
 
 def _encoder(manifest: Manifest, selection: str, kind: str) -> Row:

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from goku_cli.errors import UsageError
+from goku_cli.model.objective import Objective
+from goku_cli.model.presets import SIZES, ModelConfig, Recompute, model_values
 from goku_cli.recipe import build, read_toml
 
 KINDS = ("flow", "vae")
@@ -17,6 +20,8 @@ class Optimization:
     tokens_per_step: int
     """Vision tokens of a step, over all ranks (for a VAE: latent positions)."""
     lr: float
+    max_tokens: int = 0
+    """Most vision tokens that a GPU holds at once; a rank's share of a step is run in so many packs. 0: no limit."""
     warmup: int = 100
     decay: float = 0.3
     """Share of the steps, at the end, over which the rate falls linearly to zero."""
@@ -29,6 +34,11 @@ class Optimization:
     """Matrix products in bfloat16 (autocast); weights and optimizer stay float32."""
     zero_stage: int = 1
     """0, 1 or 2. Stage 3 would part the weights that the moving average follows."""
+    attention: str = "auto"
+    """A kernel of model/attention.py by name; auto is the fastest that is there."""
+    compile: bool = False
+    """Compile the blocks (torch.compile)."""
+    recompute: Recompute = field(default_factory=Recompute)
     save_every: int = 500
     log_every: int = 10
     eval_every: int = 250
@@ -40,13 +50,14 @@ class Optimization:
             raise UsageError(f"zero_stage must be 0, 1 or 2, not {self.zero_stage}")
         if self.steps < 1 or self.tokens_per_step < 1:
             raise UsageError("steps and tokens_per_step must be at least 1")
+        if self.max_tokens < 0:
+            raise UsageError("max_tokens must be 0 (no limit) or more")
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Choices that the paper leaves open, for rectified flow."""
+    """What the transformer is shown."""
 
-    shift: float = 1.0
     text_dropout: float = 0.1
     image_share: float = 0.5
     """Share of the tokens that still images get, when there are both."""
@@ -71,20 +82,41 @@ class Recipe:
 
     kind: str
     train: Optimization
-    size: str = "tiny"
-    """Row of the table of model sizes (model/presets.py); a VAE ignores it."""
+    size: str = ""
+    """Row of the table of model sizes (model/presets.py)."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """Fields of ModelConfig that differ from that row, or from the checkpoint of `init_from`."""
+    init_from: str = ""
+    """A checkpoint, or a run, whose weights this one begins with."""
+    objective: Objective = field(default_factory=Objective)
+    """What the transformer learns to predict; a VAE ignores it."""
     flow: Flow = field(default_factory=Flow)
     vae: Vae = field(default_factory=Vae)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UsageError(f'kind must be one of {", ".join(KINDS)}, not "{self.kind}"')
+        if self.kind == "flow" and not self.size and not self.init_from:
+            raise UsageError(f"give size (one of {', '.join(SIZES)}) or init_from, a checkpoint to begin with")
 
 
 def load_recipe(path: Path) -> Recipe:
     """Read a training recipe.
 
     Raises:
-        UsageError: missing file, unknown key, wrong type.
+        UsageError: missing file, unknown key, wrong type, or a model whose numbers do not go together.
     """
-    return build(Recipe, read_toml(path), where=str(path))
+    recipe = build(Recipe, read_toml(path), where=str(path))
+    if recipe.kind == "flow" and recipe.size:
+        sized_model(recipe, latent_channels=1, text_dim=1)
+    return recipe
+
+
+def sized_model(recipe: Recipe, *, latent_channels: int, text_dim: int) -> ModelConfig:
+    """Return the model of a recipe's size and `[model]` for a codec's channels and a text encoder's width.
+
+    Raises:
+        UsageError: an unknown size or key, a wrong type, or numbers that do not go together.
+    """
+    values = model_values(recipe.size, latent_channels=latent_channels, text_dim=text_dim, **recipe.model)
+    return build(ModelConfig, {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, where="[model]")

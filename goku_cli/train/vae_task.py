@@ -1,5 +1,7 @@
 """Training an image-video VAE of the Wan class from scratch, on frames of the selected clips."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,20 @@ from goku_cli.train.settings import Recipe
 HELD_OUT_CLIPS = 16
 MAX_CLIPS = 2_000
 """Clips held in memory as frames (a 9 x 48 x 80 window is 100 kB)."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A batch on its way to the loss."""
+
+    video: Tensor
+    """(B, 3, T, H, W) in [-1, 1]"""
+    noise: Tensor
+    """Of the posterior, like its mean."""
+
+    def to(self, device: torch.device) -> "Frames":
+        """Return the same on another device."""
+        return Frames(self.video.to(device), self.noise.to(device))
 
 
 class AutoEncode(nn.Module):
@@ -64,9 +80,9 @@ class VaeTask:
             found += [to_unit(frames) for _, frames in windows]
         return found
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return videos (B, 3, T, H, W) of one kind and size, and the posterior's noise."""
-        rng = stream(self.recipe.train.seed, step, self.rank)
+    def batches(self, step: int) -> Iterable[Frames]:
+        """Yield the one batch of a step: videos of one kind and size."""
+        rng = stream(self.recipe.train.seed, "batch", step, self.rank)
         pool = self.images if rng.random() < self.recipe.vae.image_share else self.videos
         pool = pool or self.images or self.videos
         first = pool[int(rng.integers(len(pool)))]
@@ -76,14 +92,17 @@ class VaeTask:
         count = max(1, self.tokens // (latent[0] * latent[1] * latent[2]))
         video = torch.stack([alike[int(i)] for i in rng.integers(len(alike), size=count)])
         shape = (count, self.recipe.vae.latent_channels, *latent)
-        return video, torch.from_numpy(rng.standard_normal(shape, dtype="float32"))
+        yield Frames(video, torch.from_numpy(rng.standard_normal(shape, dtype="float32")))
 
-    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(self, model: nn.Module, batch: Frames) -> Tensor:
         """Return L1 reconstruction + KL, per pixel."""
-        video, noise = batch
-        restored, mean, logvar = model(video, noise)
-        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / video.numel()
-        return F.l1_loss(restored.float(), video) + self.recipe.vae.kl * kl
+        restored, mean, logvar = model(batch.video, batch.noise)
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / batch.video.numel()
+        return F.l1_loss(restored.float(), batch.video) + self.recipe.vae.kl * kl
+
+    def diagnose(self) -> dict[str, float | str]:
+        """Return nothing: the loss is all there is to say."""
+        return {}
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:

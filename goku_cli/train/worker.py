@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +20,10 @@ import deepspeed.comm
 import torch
 from torch import Tensor, nn
 
+from goku_cli.errors import GokuError
 from goku_cli.model import checkpoint
-from goku_cli.model.presets import model_config
+from goku_cli.model.presets import ModelConfig
+from goku_cli.model.transformer import Goku
 from goku_cli.recipe import build
 from goku_cli.train.data import Index, Latents
 from goku_cli.train.flow_task import FlowTask
@@ -31,10 +34,12 @@ from goku_cli.train.vae_task import VaeTask
 class Task(Protocol):
     """A kind of training."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module: ...
 
-    def batch(self, step: int) -> Any: ...
+    def batches(self, step: int) -> Iterable[Any]: ...
     def loss(self, model: nn.Module, batch: Any) -> Tensor: ...
+    def diagnose(self) -> dict[str, float | str]: ...
     def evaluate(self, model: nn.Module) -> dict[str, float]: ...
     def export(self, folder: Path, weights: dict[str, Tensor], ema: dict[str, Tensor]) -> dict[str, Any]: ...
 
@@ -45,10 +50,23 @@ def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, rank: int, world:
         import pandas as pd
 
         return VaeTask(recipe, pd.read_parquet(run / "data.parquet"), rank, world)
-    root = Path(plan["root"])
-    latents = Latents(Index.read(run / "data.parquet"), root, tuple(plan["null_text"]), recipe.flow.image_share)
-    config = model_config(recipe.size, latent_channels=plan["latent_channels"], text_dim=plan["text_dim"])
-    return FlowTask(recipe, config, latents, rank, world)
+    index = Index.read(run / "data.parquet")
+    latents = Latents(
+        index, Path(plan["root"]), tuple(plan["null_text"]), seed=recipe.train.seed,
+        image_share=recipe.flow.image_share, text_dropout=recipe.flow.text_dropout,
+    )  # fmt: skip
+    task = FlowTask(recipe, build(ModelConfig, plan["model"], where="recipe.json"), latents, rank, world)
+    if plan["init_from"]:
+        begin_with(task.model, checkpoint.read_weights(Path(plan["init_from"]), "ema.safetensors"))
+    return task
+
+
+def begin_with(model: Goku, weights: dict[str, Tensor]) -> None:
+    """Load another run's weights; a first-frame layer that it did not have leaves its function as it was."""
+    given = {name: value.float() for name, value in weights.items()}
+    missing, unknown = model.load_state_dict(given, strict=False)
+    if unknown or any(not name.startswith("condition_in.") for name in missing):
+        raise GokuError(f"the weights of init_from do not fit: {[*missing, *unknown][:3]}")
 
 
 def engine_config(settings: Optimization) -> dict[str, Any]:
@@ -118,7 +136,7 @@ class Worker:
                 started, since = time.monotonic(), self.step
                 figures = {"loss": self.mean(loss), "norm": norm, "lr": learning_rate(self.settings, self.step)}
                 figures |= {"steps_per_second": rate, "tokens_per_second": rate * self.settings.tokens_per_step}
-                self.log(figures)
+                self.log(figures | self.task.diagnose())
             last = self.step == self.settings.steps
             if last or self.step % self.settings.eval_every == 0:
                 self.evaluate()
@@ -129,17 +147,22 @@ class Worker:
         """Do one optimizer step; return this rank's loss and the gradient norm."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, self.step)
-        batch = to_device(self.task.batch(self.step), self.engine.device)
-        loss = self.task.loss(self.engine, batch)
-        if not torch.isfinite(loss):
-            raise SystemExit(f"the loss is {float(loss)} at step {self.step}; try a lower lr")
-        self.engine.backward(loss)
-        self.engine.step()
+        batches = list(self.task.batches(self.step))
+        total = torch.zeros((), device=self.engine.device)
+        for i, batch in enumerate(batches):
+            # The weights change after the last pack of the step; gradients of those before it add up.
+            self.engine.set_gradient_accumulation_boundary(i == len(batches) - 1)
+            loss = self.task.loss(self.engine, batch.to(self.engine.device))
+            if not torch.isfinite(loss):
+                raise SystemExit(f"the loss is {float(loss)} at step {self.step}; try a lower lr")
+            self.engine.backward(loss)
+            self.engine.step()
+            total += loss.detach()
         self.step += 1
         decay = min(self.settings.ema, self.step / (self.step + 10))
         live = self.engine.module.state_dict()
         torch._foreach_lerp_(list(self.ema.values()), [live[name] for name in self.ema], 1 - decay)
-        return loss.detach(), float(self.engine.get_global_grad_norm() or 0.0)
+        return total, float(self.engine.get_global_grad_norm() or 0.0)
 
     def mean(self, value: Tensor) -> float:
         """Return a value's mean over the ranks."""
@@ -160,10 +183,10 @@ class Worker:
         self.figures |= figures
         self.log(figures)
 
-    def log(self, figures: dict[str, float]) -> None:
+    def log(self, figures: Mapping[str, float | str]) -> None:
         """Append one line to metrics.jsonl (first rank only)."""
         if self.rank == 0:
-            line = {"step": self.step, "at": time.time()} | figures
+            line = {"step": self.step, "at": time.time(), **figures}
             with (self.run / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
@@ -186,11 +209,6 @@ class Worker:
             checkpoint.finish(temporary, final)
             checkpoint.prune(self.run, self.settings.keep)
         deepspeed.comm.barrier()
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """Move a batch's tensors and packs."""
-    return tuple(part.to(device) for part in value)
 
 
 def main() -> None:

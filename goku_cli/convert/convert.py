@@ -1,0 +1,34 @@
+"""`goku convert`: which way is decided by what lies in the folder."""
+
+from pathlib import Path
+
+from goku_cli.errors import UsageError
+from goku_cli.model import checkpoint
+
+PIPELINE = "Wan2.1-T2V-1.3B-Diffusers"
+
+
+def convert(source: Path, out: Path, *, parts: Path | None, weights: str) -> str:
+    """Convert a published Wan model to a checkpoint, or a checkpoint to folders for diffusers; return what to say.
+
+    Raises:
+        UsageError: `source` is neither, `out` exists, or the model is one that cannot be converted.
+        GokuError: a file is damaged or missing.
+    """
+    if out.exists():
+        raise UsageError(f"{out} exists; remove it, or name another folder with -o")
+    if weights not in ("ema", "raw"):
+        raise UsageError(f'--weights must be ema or raw, not "{weights}"')
+    if (source / checkpoint.COMPLETE).exists() or checkpoint.checkpoints(source):
+        from goku_cli.convert.exported import export_checkpoint
+
+        if export_checkpoint(source, out, weights):
+            return "transformer/ and vae/ for diffusers"
+        return "transformer/ for diffusers; no vae/, because diffusers does not have goku's linear VAE"
+    if not any((source / name / "config.json").is_file() for name in ("transformer", ".")):
+        raise UsageError(f"{source} holds neither a goku checkpoint nor a published transformer; get one with: "
+                         f"hf download Wan-AI/{PIPELINE} --local-dir {PIPELINE}")  # fmt: skip
+    from goku_cli.convert.published import import_published
+
+    import_published(source, out, parts)
+    return f'to draw: goku sample {out} -m samples.duckdb -p "..." --solver unipc --steps 50 --guidance 5'

@@ -1,0 +1,63 @@
+"""A checkpoint of Wan's form becomes folders that diffusers loads: transformer/, and vae/ when it has Wan's VAE.
+
+WanTransformer3DModel.from_pretrained(FOLDER, subfolder="transformer")
+AutoencoderKLWan.from_pretrained(FOLDER, subfolder="vae")
+"""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from goku_cli.convert.files import STEM
+from goku_cli.errors import UsageError
+from goku_cli.model import checkpoint, wan_weights
+from goku_cli.model.codec import codec_fingerprint, load_codec
+from goku_cli.model.presets import ModelConfig
+from goku_cli.model.wan_codec import WanCodec
+from goku_cli.publish import publish_folder
+from goku_cli.recipe import build
+
+
+def export_checkpoint(source: Path, out: Path, weights: str) -> bool:
+    """Write a checkpoint's transformer, and its VAE if diffusers has the class; return whether it has.
+
+    Raises:
+        UsageError: the checkpoint holds a VAE, or a model that diffusers' class cannot be, or its codec is gone.
+        GokuError: a file is damaged.
+    """
+    folder = checkpoint.resolve(source)
+    config = checkpoint.read_config(folder)
+    if config.get("kind") != "flow":
+        raise UsageError(f"{folder} holds a VAE; convert a checkpoint of the transformer that was trained on it")
+    if config.get("objective", {}).get("kind", "flow") != "flow":
+        raise UsageError(f"{folder} predicts {config['objective']['kind']}; diffusers samples Wan's class as a flow")
+    model = build(ModelConfig, config["model"], where=f"{folder}/config.json")
+    described = wan_weights.config_to_wan(model)
+    codec_folder = folder / config["data"]["codec"]
+    codec = load_codec(codec_folder)
+    if codec_fingerprint(codec_folder) != config["data"]["codec_sha256"]:
+        raise UsageError(f"{codec_folder} is not the VAE that {folder} was trained with")
+    own = checkpoint.read_weights(folder, f"{'ema' if weights == 'ema' else 'model'}.safetensors")
+    with publish_folder(out) as temporary:
+        _write(temporary / "transformer", described, wan_weights.weights_to_wan(own, model.layers))
+        if isinstance(codec, WanCodec):
+            _write(temporary / "vae", vae_config(codec), codec.model.state_dict())
+    return isinstance(codec, WanCodec)
+
+
+def vae_config(codec: WanCodec) -> dict[str, Any]:
+    """Return the config.json of a codec's AutoencoderKLWan; its scale goes into the standard deviations."""
+    deviations = [deviation / codec.scale for deviation in codec.config["latents_std"]]
+    return {"_class_name": "AutoencoderKLWan", **codec.config, "latents_std": deviations}
+
+
+def _write(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    folder.mkdir()
+    tensors = {name: value.contiguous() for name, value in weights.items()}
+    save_file(tensors, folder / f"{STEM}.safetensors", metadata={"format": "pt"})
+    described = {"_diffusers_version": version("diffusers"), **config}
+    (folder / "config.json").write_text(json.dumps(described, indent=1) + "\n")

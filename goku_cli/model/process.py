@@ -1,0 +1,63 @@
+"""What follows from an objective: times of training and of sampling, x_t, the network's target. t = 0 is noise.
+
+B samples in a batch; each has the shift of its own latent shape (C, T, H, W).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from goku_cli.errors import UsageError
+from goku_cli.model import ddpm, flow
+from goku_cli.model.objective import DENSITIES, Objective
+from goku_cli.model.packing import Shape
+from goku_cli.registry import load
+
+
+def training_times(objective: Objective, u_B: Tensor, shapes: Sequence[Shape]) -> Tensor:
+    """Turn uniform draws in (0, 1) into the samples' times (B,): by the density, then each by its own shift."""
+    density = objective.density
+    quantile = load(density.name, DENSITIES, "density")
+    return flow.shift_time(quantile(u_B, density.loc, density.scale), _shifts(objective, shapes).to(u_B))
+
+
+def sampling_times(objective: Objective, steps: int, shapes: Sequence[Shape]) -> Tensor:
+    """Return the times (steps + 1, B), float64, from 0 to 1: evenly spaced, then each sample's by its own shift.
+
+    Raises:
+        UsageError: less than one step.
+    """
+    if steps < 1:
+        raise UsageError(f"steps must be at least 1, not {steps}")
+    even = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    return flow.shift_time(even[:, None], _shifts(objective, shapes))
+
+
+def _shifts(objective: Objective, shapes: Sequence[Shape]) -> Tensor:
+    return torch.tensor([objective.shift.of(shape) for shape in shapes], dtype=torch.float64)
+
+
+def corrupt(objective: Objective, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+    """Return x_t between noise x_0 and data x_1; t broadcasts against both."""
+    if objective.kind == "flow":
+        return flow.interpolate(x_0, x_1, t)
+    return ddpm.corrupt(x_0, x_1, ddpm.alpha_bar(objective.schedule, t))
+
+
+def target(objective: Objective, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
+    """Return what the network shall predict from (x_t, t)."""
+    if objective.kind == "flow":
+        return flow.velocity(x_0, x_1)
+    return ddpm.target(objective.kind, x_0, x_1, ddpm.alpha_bar(objective.schedule, t))
+
+
+def loss_by_time(losses_B: Tensor, t_B: Tensor, bins: int = 5) -> dict[str, float]:
+    """Return the mean loss of every part of [0, 1] that has samples, named by its middle: `t0.1`, `t0.3`, ..."""
+    bin_B = (t_B * bins).long().clamp(max=bins - 1)
+    return {f"t{(i + 0.5) / bins:g}": float(losses_B[bin_B == i].mean()) for i in bin_B.unique().tolist()}
+
+
+def median_time(objective: Objective, shape: Shape) -> float:
+    """Return the time that half of the training on latents of this shape lies below."""
+    return float(training_times(objective, torch.tensor([0.5], dtype=torch.float64), [shape]))

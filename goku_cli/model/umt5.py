@@ -1,0 +1,53 @@
+"""Wan's text encoder: umT5 states that fill a fixed number of rows, zero where the text has ended.
+
+Wan attends to all rows without a mask, so the zero rows are part of what its transformer was trained on. Prompts are
+cleaned by diffusers' own function (entities, white space, broken encodings), which is what the published pipeline does.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from goku_cli.errors import UsageError
+from goku_cli.model.text import TextEncoder
+
+ROWS = 512
+"""Tokens of every text (Wan's text_len)."""
+
+
+class Umt5Encoder(TextEncoder):
+    """A umT5 encoder with its tokenizer."""
+
+    @torch.no_grad()
+    def encode(self, text: str) -> Tensor:
+        """Return the states (512, dim), float32, of one text: end mark included, then zeros."""
+        from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+
+        ids = self.tokenizer(prompt_clean(text), truncation=True, max_length=ROWS, return_tensors="pt")  # type: ignore[operator]
+        states = self.model(input_ids=ids["input_ids"]).last_hidden_state[0].float()
+        return F.pad(states, (0, 0, 0, ROWS - len(states)))
+
+
+def load_umt5(folder: Path, name: str) -> TextEncoder:
+    """Load from a pipeline's folder with text_encoder/ and tokenizer/, or from one folder that holds both.
+
+    Raises:
+        UsageError: there is no such encoder, or its weights are not safetensors.
+    """
+    from transformers import AutoTokenizer, UMT5EncoderModel
+
+    model, tokenizer = folder / "text_encoder", folder / "tokenizer"
+    if not model.is_dir():
+        model = tokenizer = folder
+    try:
+        if not (model / "config.json").is_file():  # else transformers would take the path for a name on the hub
+            raise OSError(f"no config.json in {model}")
+        encoder = UMT5EncoderModel.from_pretrained(model, use_safetensors=True)
+        return Umt5Encoder(encoder, AutoTokenizer.from_pretrained(tokenizer), name)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"no umT5 with its tokenizer in {folder}; get them with: hf download Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+            f" --include 'text_encoder/*' --include 'tokenizer/*' --local-dir {folder}"
+        ) from error

@@ -1,0 +1,61 @@
+"""Every attention kernel that runs here against plain softmax, sample by sample."""
+
+import pytest
+import torch
+
+from goku_cli.errors import UsageError
+from goku_cli.model.attention import KERNELS, packed_attention, resolve
+from goku_cli.model.packing import Sequences
+
+VISION, TEXT = (70, 140, 3, 3, 130), (2, 9, 5, 5, 1)
+
+
+def plain(q, k, v, queries, keys):
+    parts = zip(q.split(queries.lengths), k.split(keys.lengths), v.split(keys.lengths), strict=True)
+    outputs = []
+    for a, b, c in parts:
+        weights = (torch.einsum("nhd,mhd->hnm", a, b) / a.shape[-1] ** 0.5).softmax(-1)
+        outputs.append(torch.einsum("hnm,mhd->nhd", weights, c))
+    return torch.cat(outputs)
+
+
+def runs_here(name):
+    if name == "sdpa":
+        return True
+    if name == "flex":  # forward alone, on a CPU
+        return True
+    return torch.cuda.is_available()
+
+
+@pytest.mark.parametrize("keys", [VISION, TEXT], ids=["self", "cross"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_agree_with_softmax(kernel, keys):
+    if not runs_here(kernel):
+        pytest.skip(f"{kernel} needs a GPU")
+    device = "cuda" if torch.cuda.is_available() and kernel != "sdpa" else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    if kernel != "flex" and device == "cuda":
+        resolve(kernel, device, dtype)
+    queries, keys = Sequences.of(VISION).to(device), Sequences.of(keys).to(device)
+    q, k, v = (torch.randn(sum(s.lengths), 2, 16, device=device, dtype=dtype) for s in (queries, keys, keys))
+    with torch.no_grad():
+        found = packed_attention(q, k, v, queries, keys, kernel)
+    expected = plain(q.float(), k.float(), v.float(), queries, keys)
+    torch.testing.assert_close(found.float(), expected, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=1e-2)
+
+
+def test_bfloat16_on_a_cpu_keeps_its_dtype():
+    both = Sequences.of([4, 4])
+    q = torch.randn(8, 2, 16, dtype=torch.bfloat16)
+    assert packed_attention(q, q, q, both, both).dtype == torch.bfloat16
+
+
+def test_what_runs_is_resolved_by_device_and_dtype():
+    assert resolve("auto", "cpu", torch.bfloat16) == "sdpa"
+    assert resolve("auto", "cuda", torch.float32) == "sdpa"
+    assert resolve("auto", "cuda", torch.bfloat16) in KERNELS
+    assert resolve("auto", "cuda", torch.bfloat16) != "sdpa"
+    with pytest.raises(UsageError, match="did you mean"):
+        resolve("varlan", "cpu", torch.float32)
+    with pytest.raises(UsageError, match="does not run here"):
+        resolve("varlen", "cpu", torch.float32)
