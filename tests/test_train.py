@@ -104,6 +104,34 @@ def test_two_ranks_learn_together(folder):
     assert (folder / done.stdout.strip()).name == "step-000004"
 
 
+def test_a_text_to_video_run_goes_on_as_image_to_video(folder, trained):
+    """In packs that fit, on two ranks that meet after each, with blocks that are computed again."""
+    body = RECIPE.format(steps=2).replace('size = "nano"', f'init_from = "{trained}"')
+    extra = "max_tokens = 45\nzero_stage = 2\nrecompute = {policy = 'attention'}\n[model]\nimage_condition = true\n"
+    (folder / "image.toml").write_text(body + extra)
+    done = goku(folder, "train", "image.toml", "small.duckdb", "--ranks", "2")
+    assert done.returncode == 0, done.stderr
+    config = checkpoint.read_config(folder / done.stdout.strip())
+    assert config["model"]["image_condition"]
+    start, before = config["figures"]["held_out_loss_untrained"], checkpoint.read_config(trained)["figures"]
+    assert start == pytest.approx(before["held_out_loss"], abs=1e-5)  # it begins as what it comes from
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('size = "tiny"\ninit_from = "{}"', "is no model of size tiny"),
+        ('init_from = "nowhere"', "no checkpoint at nowhere"),
+        ('init_from = "{}"\nattention = "x"', "unknown key"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(folder, trained, line, says):
+    (folder / "wrong.toml").write_text(RECIPE.format(steps=2).replace('size = "nano"', line.format(trained)))
+    done = goku(folder, "train", "wrong.toml", "small.duckdb")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+
+
 def test_interrupt_leaves_no_process(folder):
     process = subprocess.Popen(
         ["goku", "train", recipe(folder, "long", 100000), "small.duckdb"], cwd=folder, stderr=subprocess.PIPE, text=True
@@ -165,7 +193,18 @@ def test_wrong_usage_is_one_line(folder, words, says):
 
 
 @pytest.mark.parametrize(
-    ("line", "says"), [("zero_stage = 3", "zero_stage must be"), ("bf16 = 1", "bf16 must be bool")]
+    ("line", "says"),
+    [
+        ("zero_stage = 3", "zero_stage must be"),
+        ("bf16 = 1", "bf16 must be bool"),
+        ("recompute = {policy = 'atention'}", "did you mean"),
+        ("max_tokens = -1", "max_tokens must be"),
+        ("[model]\nheads = 5", "5 heads do not divide the width 48"),
+        ("[model]\nrope_split = [7, 9, 8]", "must be even"),
+        ("[model]\nrope_split = [8, 8]", "three numbers"),
+        ("[model]\nlayer = 5", 'unknown key "layer".*did you mean'),
+        ("[objective.shift]\nbase = 0", "base"),
+    ],
 )
 def test_recipes_that_cannot_run_are_refused(tmp_path, line, says):
     (tmp_path / "r.toml").write_text(RECIPE.format(steps=1) + line)

@@ -25,6 +25,9 @@ POSITION_SHARPNESS = 4.0
 class TextEncoder:
     """A T5 encoder with its tokenizer."""
 
+    most_tokens = MAX_TOKENS
+    """What is longer is cut."""
+
     def __init__(self, model: torch.nn.Module, tokenizer: object, name: str) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -33,9 +36,13 @@ class TextEncoder:
 
     @torch.no_grad()
     def encode(self, text: str) -> Tensor:
-        """Return the states (tokens, dim) of one text, at most 256 tokens, end mark included."""
-        ids = self.tokenizer(text, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")  # type: ignore[operator]
+        """Return the states (tokens, dim) of one text, at most `most_tokens`, end mark included."""
+        ids = self.tokenizer(text, truncation=True, max_length=self.most_tokens, return_tensors="pt")  # type: ignore[operator]
         return self.model(input_ids=ids["input_ids"]).last_hidden_state[0]
+
+    def count(self, text: str) -> int:
+        """Return how many tokens a text has, end mark included, before it is cut."""
+        return len(self.tokenizer(text)["input_ids"])  # type: ignore[operator]
 
 
 def load_text_encoder(name: str) -> TextEncoder:

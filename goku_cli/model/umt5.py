@@ -20,6 +20,8 @@ ROWS = 512
 class Umt5Encoder(TextEncoder):
     """A umT5 encoder with its tokenizer."""
 
+    most_tokens = ROWS
+
     @torch.no_grad()
     def encode(self, text: str) -> Tensor:
         """Return the states (512, dim), float32, of one text: end mark included, then zeros."""

@@ -128,9 +128,14 @@ class Generator:
         """Yield every request with its frames (T, H, W, 3) uint8, in batches of mixed sizes.
 
         Raises:
-            UsageError: no such solver or none for this model's objective, or less than one step.
+            UsageError: no such solver or none for this model's objective, less than one step, or a prompt that is
+                longer than the text encoder reads.
         """
         check_solver(solver, self.objective.kind)
+        for prompt in dict.fromkeys(request.prompt for request in requests):
+            if (tokens := self.text.count(prompt)) > self.text.most_tokens:
+                raise UsageError(f"a prompt has {tokens} tokens, the text encoder reads {self.text.most_tokens}; "
+                                 f'shorten "{prompt[:40]}..."')  # fmt: skip
         batch: list[Request] = []
         for request in requests:
             batch.append(request)

@@ -10,7 +10,6 @@ from goku_cli.registry import load
 from goku_cli.sample.generate import Request
 
 BENCHES = {"shapes": "goku_cli.shapes.prompts:benchmark_prompts"}
-MAX_PROMPT = 2_000
 
 
 def read_prompts(path: Path) -> list[dict[str, object]]:
@@ -42,7 +41,7 @@ def requests(
     """Return `count` requests a prompt, seeds counted from `seed`; `frames` overrules what a row says."""
     found: list[Request] = []
     for row in rows:
-        prompt = str(row["prompt"])[:MAX_PROMPT]
+        prompt = str(row["prompt"])
         for _ in range(count):
             request = make(prompt, seed + len(found), frames or int(str(row.get("frames", 0))))
             if "metadata" in row:

@@ -91,7 +91,11 @@ class FlowTask:
     def _corrupted(self, examples: Sequence[Example], t_B: Tensor, weight: float) -> Batch:
         objective = self.recipe.objective
         triples = [(example.x_0, example.latent, t) for example, t in zip(examples, t_B, strict=True)]
-        x_t = pack([process.corrupt(objective, *triple) for triple in triples], [example.text for example in examples])
+        x_t = pack(
+            [process.corrupt(objective, *triple) for triple in triples],
+            [example.text for example in examples],
+            first_frames=[first_frame(example.latent) for example in examples] if self.config.image_condition else None,
+        )
         target = torch.cat([patchify(process.target(objective, *triple)) for triple in triples])
         return Batch(x_t, t_B, target, weight)
 
@@ -134,3 +138,8 @@ class FlowTask:
             "kind": "flow", "model": asdict(self.config), "objective": asdict(self.recipe.objective),
             "flow": asdict(self.recipe.flow),
         }  # fmt: skip
+
+
+def first_frame(latent_CTHW: Tensor) -> Tensor | None:
+    """Return what image-to-video is given of a clip (paper section 3.4); nothing of an image, which is one frame."""
+    return latent_CTHW[:, :1] if latent_CTHW.shape[1] > 1 else None
