@@ -1,11 +1,13 @@
 """A training step (forward, backward, clipping, AdamW) of goku's packed transformer beside diffusers' Wan.
 
-    python bench/transformer.py                        # 10m: goku, goku in Wan's form, Wan in buckets, Wan padded
+    python bench/transformer.py                        # 10m: goku, goku in Wan's form, Wan in buckets, ...
     python bench/transformer.py --size 100m --rounds 2
     python bench/transformer.py --device cuda --dtype bf16 --size 1.3b
 
 Both have the same width, depth, heads and text length, and train on the same mixed set of images and videos (in
-patches: 4 of 1x16x16, 2 of 1x24x16, one of 3x16x16, one of 4x24x16; 4,096 useful tokens). Wan takes it in batches of
+patches: 4 of 1x16x16, 2 of 1x24x16, one of 3x16x16, one of 4x24x16; 4,096 useful tokens), or with
+`--set clip` on one clip of 97 frames of 288x512, 14,400 tokens. Goku cuts the set into packs of at most 1,536 tokens,
+as its trainer does, so that both hold as much at once. Wan takes it in batches of
 equal shapes, or padded to the largest. Cases take turns, each in a process of its own; the best step of all rounds
 counts. On a CPU one thread is used and its CPU time is measured, which a busy neighbor does not change much; on a GPU
 the clock. `--compile` compiles both models, `--recompute` keeps only attention's outputs in goku and blocks' inputs in
@@ -21,29 +23,37 @@ import time
 
 import torch
 
+from goku_cli.model.flops import step_flops
+from goku_cli.model.packing import pack
+from goku_cli.model.presets import ModelConfig, Recompute
+from goku_cli.model.transformer import Goku
+from goku_cli.train.packer import cut
+
 CHANNELS, TEXT_WIDTH, TEXT_TOKENS = 16, 512, 128
 DIMS = {
     "10m": {"heads": 4, "head": 64, "ffn": 1024, "layers": 8},
     "100m": {"heads": 12, "head": 64, "ffn": 3072, "layers": 10},
     "1.3b": {"heads": 12, "head": 128, "ffn": 8960, "layers": 30},
+    "2b": {"heads": 28, "head": 64, "ffn": 7168, "layers": 28},
 }
-MIXED = [(1, 16, 16)] * 4 + [(1, 24, 16)] * 2 + [(3, 16, 16)] + [(4, 24, 16)]
-USEFUL = sum(t * h * w for t, h, w in MIXED)
-CASES = ("goku", "goku in Wan's form", "wan in buckets", "wan padded")
+SETS = {
+    "mixed": [(1, 16, 16)] * 4 + [(1, 24, 16)] * 2 + [(3, 16, 16)] + [(4, 24, 16)],
+    "clip": [(25, 18, 32)],
+}
+CASES = ("goku", "goku in Wan's form", "goku in one pack", "wan in buckets", "wan padded")
+MAX_TOKENS = 1536
+"""Of a pack, as the trainer cuts them: the longest sample of the set alone, the others together."""
 WAN_FORM = {"biases": True, "layer_norms": True, "shared_modulation": True, "text_mlp": True, "noise_time": True}
 
 
-def goku(dims, wan_form):
-    """Return goku's model of these numbers."""
-    from goku_cli.model.presets import ModelConfig
-    from goku_cli.model.transformer import Goku
-
+def goku_config(dims, wan_form):
+    """Return goku's configuration of these numbers."""
     third = 2 * (dims["head"] // 6)
-    return Goku(ModelConfig(
+    return ModelConfig(
         layers=dims["layers"], dim=dims["heads"] * dims["head"], ffn_dim=dims["ffn"], heads=dims["heads"],
         rope_split=(dims["head"] - 2 * third, third, third), rope_theta=1e4, latent_channels=CHANNELS,
         text_dim=TEXT_WIDTH, **(WAN_FORM if wan_form else {}),
-    ))  # fmt: skip
+    )  # fmt: skip
 
 
 def wan(dims):
@@ -56,28 +66,32 @@ def wan(dims):
     )  # fmt: skip
 
 
-def goku_step(model, device):
-    """Return a function that accumulates the gradients of one step, the whole set in one pack."""
-    from goku_cli.model.packing import pack
+def goku_step(model, device, samples, max_tokens):
+    """Return a function that accumulates the gradients of one step, pack by pack."""
+    packs = cut(range(len(samples)), [t * h * w for t, h, w in samples], max_tokens)
+    useful = sum(t * h * w for t, h, w in samples)
 
     def gradients(cast):
-        x_1 = [torch.randn(CHANNELS, t, 2 * h, 2 * w) for t, h, w in MIXED]
-        x_0 = [torch.randn_like(z) for z in x_1]
-        t_B = torch.sigmoid(torch.randn(len(MIXED)))
-        texts = [torch.randn(TEXT_TOKENS, TEXT_WIDTH) for _ in MIXED]
-        x_t = pack([t * z + (1 - t) * e for z, e, t in zip(x_1, x_0, t_B, strict=True)], texts).to(device)
-        target = pack([z - e for z, e in zip(x_1, x_0, strict=True)], texts).tokens.to(device)
-        with cast():
-            v = model(x_t, t_B.to(device))
-        ((v.float() - target).square().sum() / target.numel()).backward()
+        for members in packs:
+            shapes = sorted(samples[i] for i in members)
+            x_1 = [torch.randn(CHANNELS, t, 2 * h, 2 * w) for t, h, w in shapes]
+            x_0 = [torch.randn_like(z) for z in x_1]
+            t_B = torch.sigmoid(torch.randn(len(shapes)))
+            texts = [torch.randn(TEXT_TOKENS, TEXT_WIDTH) for _ in shapes]
+            x_t = pack([t * z + (1 - t) * e for z, e, t in zip(x_1, x_0, t_B, strict=True)], texts).to(device)
+            target = pack([z - e for z, e in zip(x_1, x_0, strict=True)], texts).tokens.to(device)
+            with cast():
+                v = model(x_t, t_B.to(device))
+            ((v.float() - target).square().sum() / (useful * 4 * CHANNELS)).backward()
 
     return gradients
 
 
-def wan_step(model, device, padded):
+def wan_step(model, device, samples, padded):
     """Return a function that accumulates the gradients of one step, batch by batch."""
-    largest = tuple(max(shape[axis] for shape in MIXED) for axis in range(3))
-    batches = [(largest, MIXED)] if padded else [(s, [s] * MIXED.count(s)) for s in dict.fromkeys(MIXED)]
+    largest = tuple(max(shape[axis] for shape in samples) for axis in range(3))
+    batches = [(largest, samples)] if padded else [(s, [s] * samples.count(s)) for s in dict.fromkeys(samples)]
+    useful = sum(t * h * w for t, h, w in samples)
 
     def gradients(cast):
         for (t, h, w), members in batches:
@@ -94,7 +108,7 @@ def wan_step(model, device, padded):
                 for row, (a, b, c) in enumerate(members):
                     mask[row, :, :a, : 2 * b, : 2 * c] = 1
                 error = error * mask
-            (error.sum() / (USEFUL * 4 * CHANNELS)).backward()
+            (error.sum() / (useful * 4 * CHANNELS)).backward()
 
     return gradients
 
@@ -105,19 +119,22 @@ def measure(options):
     torch.manual_seed(0)
     device, dims = torch.device(options.device), DIMS[options.size]
     ours = options.case.startswith("goku")
-    model = (goku(dims, "Wan" in options.case) if ours else wan(dims)).to(device).train()
+    model = (Goku(goku_config(dims, "Wan" in options.case)) if ours else wan(dims)).to(device).train()
     for parameter in model.parameters():  # zero gates would let gradients vanish, and their cost with them
         torch.nn.init.normal_(parameter, std=0.02)
     if options.recompute and ours:
-        from goku_cli.model.presets import Recompute
-
         model.recompute = Recompute("attention")
     elif options.recompute:
         model.enable_gradient_checkpointing()
     if options.compile:
         for block in model.blocks:
             block.compile(dynamic=True)
-    gradients = goku_step(model, device) if ours else wan_step(model, device, "padded" in options.case)
+    samples = SETS[options.set]
+    most = max(MAX_TOKENS, *(t * h * w for t, h, w in samples), 0)
+    if ours:
+        gradients = goku_step(model, device, samples, 0 if "one pack" in options.case else most)
+    else:
+        gradients = wan_step(model, device, samples, "padded" in options.case)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=device.type == "cuda")
     clock = time.process_time if device.type == "cpu" else time.perf_counter
 
@@ -137,7 +154,11 @@ def measure(options):
     peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 1024 * resource.getrusage(
         resource.RUSAGE_SELF).ru_maxrss  # fmt: skip
     parameters = sum(p.numel() for p in model.parameters())
-    return {"seconds": min(seconds[1:]), "peak_mib": peak / 2**20, "parameters_m": parameters / 1e6}
+    useful = sum(step_flops(goku_config(dims, True), t * h * w, TEXT_TOKENS) for t, h, w in samples)
+    best = min(seconds[1:])
+    return {
+        "seconds": best, "peak_mib": peak / 2**20, "parameters_m": parameters / 1e6, "tflops": useful / best / 1e12,
+    }  # fmt: skip
 
 
 def synchronize(device):
@@ -150,6 +171,7 @@ def main():
     """Run all cases in turns, or the one that is named."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", choices=DIMS, default="10m")
+    parser.add_argument("--set", choices=SETS, default="mixed")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--steps", type=int, default=3)
@@ -168,12 +190,14 @@ def main():
             figures = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
             if case not in best or figures["seconds"] < best[case]["seconds"]:
                 best[case] = figures
-    buckets = USEFUL / best["wan in buckets"]["seconds"]
-    padded = USEFUL / best["wan padded"]["seconds"]
+    useful = sum(t * h * w for t, h, w in SETS[options.set])
+    buckets = useful / best["wan in buckets"]["seconds"]
+    padded = useful / best["wan padded"]["seconds"]
     for case, figures in best.items():
-        rate = USEFUL / figures["seconds"]
+        rate = useful / figures["seconds"]
         print(
             f"{case:20} {figures['parameters_m']:7.1f} M  {figures['seconds']:7.3f} s/step  {rate:8.0f} tokens/s  "
+            f"{figures['tflops']:6.3f} TFLOP/s  "
             f"{rate / buckets:5.2f} of buckets  {rate / padded:5.2f} of padded  {figures['peak_mib']:6.0f} MiB"
         )
 

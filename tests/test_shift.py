@@ -30,10 +30,14 @@ def test_space_and_time_have_exponents_of_their_own():
     assert law.of((4, 1, 16, 16)) == 2.0
     assert law.of((4, 1, 32, 32)) == 4.0  # SD3, eq. 23: the square root of four times the pixels
     assert law.of((4, 3, 16, 16)) == 6.0
+    assert ShiftLaw().of((4, 1, 6, 10)) == 1.0  # 48x80 pixels: the law alone says 0.18
+    assert ShiftLaw(least=0.1).of((4, 1, 6, 10)) == pytest.approx(0.18, abs=0.005)
     assert ShiftLaw(4.0, spatial=0.0, temporal=0.0).of((4, 25, 90, 160)) == 4.0
 
 
-@pytest.mark.parametrize("bad", [{"base": 0.0}, {"base": float("nan")}, {"tokens": 0}, {"temporal": float("inf")}])
+@pytest.mark.parametrize(
+    "bad", [{"base": 0.0}, {"base": float("nan")}, {"tokens": 0}, {"least": 0.0}, {"temporal": float("inf")}]
+)
 def test_a_bad_law_is_refused(bad):
     with pytest.raises(UsageError, match=f"shift.{next(iter(bad))} must be"):
         ShiftLaw(**bad)

@@ -71,7 +71,7 @@ def test_rope_products_depend_on_relative_positions(a, b, move, split):
     q, k = torch.randn(2, 1, 1, sum(split), dtype=torch.float64)
 
     def product(p, r):
-        x = rotate(torch.cat([q, k]), *rope_table(torch.tensor([p, r]), split, 1e4, torch.float64))
+        x = rotate(torch.cat([q, k]), rope_table(torch.tensor([p, r]), split, 1e4, torch.float64))
         return (x[0] * x[1]).sum()
 
     moved = product([x + m for x, m in zip(a, move, strict=True)], [x + m for x, m in zip(b, move, strict=True)])
@@ -169,3 +169,16 @@ def test_float32_follows_float64():
     single = replace(packed, tokens=packed.tokens.float(), text=packed.text.float())
     found = awake(dtype=torch.float32)(single, t.float())
     torch.testing.assert_close(found.double(), awake()(packed, t), atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("options", [{}, WAN])
+def test_autocast_leaves_conditions_exact_and_the_rest_close(options):
+    model = awake(replace(CONFIG, **options), torch.float32)
+    packed, t = some_pack(torch.float32), torch.rand(2)
+    exact = model(packed, t)
+    seen = {}
+    model.blocks[0].modulation.register_forward_hook(lambda _m, _i, rows: seen.update(dtype=rows[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(packed, t)
+    assert seen["dtype"] == torch.float32
+    assert ((found - exact).norm() / exact.norm()) < 0.05

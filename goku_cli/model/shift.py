@@ -3,7 +3,8 @@
 A shift s multiplies the ratio of noise to signal: t' = t / (t + s (1 - t)), where t = 0 is noise. A larger latent
 says the same thing more often, so more noise is needed to hide it:
 
-    s = base * (S / tokens)^spatial * T^temporal          S spatial tokens of a latent frame, T latent frames
+    s = base * (S / tokens)^spatial * T^temporal, but not below `least`
+                                                          S spatial tokens of a latent frame, T latent frames
 """
 
 import math
@@ -31,10 +32,14 @@ class ShiftLaw:
     tokens: int = 4096
     spatial: float = 0.5
     temporal: float = 0.25
+    least: float = 1.0
+    """Small sizes stop here: the law was fitted above 256x256, and would leave tiny latents without noise."""
 
     def __post_init__(self) -> None:
         if not (self.base > 0 and math.isfinite(self.base)):
             raise UsageError(f"shift.base must be a number above 0 (1 is no shift), not {self.base:g}")
+        if not (self.least > 0 and math.isfinite(self.least)):
+            raise UsageError(f"shift.least must be a number above 0 (1 is no shift), not {self.least:g}")
         if self.tokens < 1:
             raise UsageError(f"shift.tokens must be at least 1 (4096 are 1024x1024 pixels), not {self.tokens}")
         for name in ("spatial", "temporal"):
@@ -45,4 +50,5 @@ class ShiftLaw:
         """Return the shift of a latent of this shape, whose tokens are 1x2x2 patches."""
         _, frames, height, width = shape_CTHW
         spatial_tokens = (height // 2) * (width // 2)
-        return self.base * (spatial_tokens / self.tokens) ** self.spatial * frames**self.temporal
+        law = self.base * (spatial_tokens / self.tokens) ** self.spatial * frames**self.temporal
+        return max(self.least, law)

@@ -23,8 +23,6 @@ from goku_cli.model.rope import rope_table, rotate
 TIME_WIDTH = 256
 EPS = 1e-6
 
-Rope = tuple[Tensor, Tensor]
-
 
 def timestep_features(t_B: Tensor, width: int = TIME_WIDTH) -> Tensor:
     """Return sinusoids (B, width) of times in [0, 1], scaled to the 1,000 steps of the convention."""
@@ -32,6 +30,11 @@ def timestep_features(t_B: Tensor, width: int = TIME_WIDTH) -> Tensor:
     frequency = torch.exp(-math.log(10_000) * torch.arange(half, device=t_B.device) / half)
     angle = 1_000 * t_B.float()[:, None] * frequency
     return torch.cat((angle.cos(), angle.sin()), dim=1)
+
+
+def exactly(x: Tensor) -> torch.autocast:
+    """Switch autocast off: conditions are few rows, and scale all others, so they are computed in full precision."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 class Attention(nn.Module):
@@ -49,12 +52,12 @@ class Attention(nn.Module):
         self.k_norm = nn.RMSNorm(config.dim, eps=EPS)
 
     def forward(
-        self, x_ND: Tensor, context_MD: Tensor, queries: Sequences, keys: Sequences, rope: Rope | None
+        self, x_ND: Tensor, context_MD: Tensor, queries: Sequences, keys: Sequences, rope: Tensor | None
     ) -> Tensor:
         q, k, v = self.q_norm(self.q(x_ND)), self.k_norm(self.k(context_MD)), self.v(context_MD)
         q, k, v = (x.unflatten(-1, (self.heads, -1)) for x in (q, k, v))
         if rope is not None:
-            q, k = rotate(q, *rope), rotate(k, *rope)
+            q, k = rotate(q, rope), rotate(k, rope)
         # Under autocast the norms give float32; the variable-length kernels want the projections' bfloat16.
         attended = packed_attention(q.to(v.dtype), k.to(v.dtype), v, queries, keys, self.kernel)
         return self.out(attended.flatten(1))
@@ -76,10 +79,11 @@ class Modulation(nn.Module):
 
     def forward(self, condition: Tensor, samples: Sequences) -> list[Tensor]:
         """Return P tensors that broadcast against (N, D), of a condition (B, D), or (B, P or 1, D) when shared."""
-        if hasattr(self, "project"):
-            rows_BPD = self.project(F.silu(condition)).unflatten(1, self.shape)
-        else:
-            rows_BPD = condition + self.table
+        with exactly(condition):
+            if hasattr(self, "project"):
+                rows_BPD = self.project(F.silu(condition)).unflatten(1, self.shape)
+            else:
+                rows_BPD = condition + self.table
         return [samples.spread(part) for part in rows_BPD.unbind(1)]
 
 
@@ -102,7 +106,7 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, x_ND: Tensor, condition: Tensor, text_ME: Tensor, vision: Sequences, words: Sequences, rope: Rope
+        self, x_ND: Tensor, condition: Tensor, text_ME: Tensor, vision: Sequences, words: Sequences, rope: Tensor
     ) -> Tensor:
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(condition, vision)
         h = torch.addcmul(shift_a, self.attention_norm(x_ND), 1 + scale_a)
@@ -172,7 +176,10 @@ class Goku(nn.Module):
         exact = torch.promote_types(pack.tokens.dtype, torch.float32)
         rope = rope_table(pack.positions, config.rope_split, config.rope_theta, exact, config.rope_scale)
         condition_BD = self._condition(1 - t_B if config.noise_time else t_B, pack.labels)
-        shared = self.time_out(F.silu(condition_BD)).unflatten(1, (6, -1)) if config.shared_modulation else condition_BD
+        shared = condition_BD
+        if config.shared_modulation:
+            with exactly(condition_BD):
+                shared = self.time_out(F.silu(condition_BD)).unflatten(1, (6, -1))
         text = self.text_in(pack.text) if config.text_mlp else pack.text
         x_ND = self.patch_in(self._with_first_frames(pack))
         for i, block in enumerate(self.blocks):
@@ -184,11 +191,12 @@ class Goku(nn.Module):
         return -v_NC if config.noise_time else v_NC
 
     def _condition(self, t_B: Tensor, labels_B: Tensor | None) -> Tensor:
-        condition_BD: Tensor = self.time_in(timestep_features(t_B).to(self.patch_in.weight.dtype))
-        if self.config.classes:
-            if labels_B is None:
-                raise ValueError("a class-conditional model needs the labels of its pack")
-            condition_BD = condition_BD + self.class_in(labels_B)
+        with exactly(t_B):
+            condition_BD: Tensor = self.time_in(timestep_features(t_B).to(self.patch_in.weight.dtype))
+            if self.config.classes:
+                if labels_B is None:
+                    raise ValueError("a class-conditional model needs the labels of its pack")
+                condition_BD = condition_BD + self.class_in(labels_B)
         return condition_BD
 
     def _with_first_frames(self, pack: Pack) -> Tensor:
