@@ -81,6 +81,8 @@ def build(cls: type[T], table: dict[str, Any], where: str) -> T:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, types.UnionType):
+        if value is None and types.NoneType in typing.get_args(hint):  # TOML has no null, but a run's JSON does
+            return None
         for option in typing.get_args(hint):
             if option is not type(None):
                 return _convert(option, value, where)

@@ -33,8 +33,10 @@ COMMIT_SHARE = 0.05
 """Most of the time that may go into commits: the more rows there are, the longer each takes."""
 CHUNK = 5_000
 """Items whose receipts are looked up together, and most that wait for a commit."""
-TENSORS = 64
-"""Results with tensors that wait for a commit: ten seconds of frames are 25 MB."""
+TENSOR_BYTES = 1 << 30
+"""Bytes of tensors that wait for a commit: they become one file."""
+TENSOR_SECONDS = 120.0
+"""Most seconds that they wait: what a killed run does again."""
 TIMEOUT = 3600.0
 """Seconds after which an item is given up."""
 MEMORY = 4 << 30
@@ -85,6 +87,11 @@ class Rows:
     """Arrays by key, which `store` must make durable before the rows are committed."""
     partial: Failure | None = None
     """What was lost, when only a part of the item was good."""
+
+    @property
+    def tensor_bytes(self) -> int:
+        """How large its tensors are together."""
+        return sum(array.nbytes for array in self.tensors.values())
 
 
 @dataclass
@@ -140,14 +147,16 @@ class Quiet:
 def run_stage(
     manifest: Manifest, stage: str, params: str, items: Iterable[Item], work: Callable[[Any], Rows], *,
     total: int, workers: int = 0, timeout: float = TIMEOUT, progress: Progress | None = None,
-    store: Callable[[list[Rows]], None] | None = None, threads: bool = False,
+    refine: Callable[[Rows], Rows] | None = None, store: Callable[[list[Rows]], None] | None = None,
+    threads: bool = False,
 ) -> Outcome:  # fmt: skip
     """Do the pending ones of `total` items in `workers` processes (0: one per core; 1: this one, for debugging).
 
     With `threads` the workers are threads of this process: for work that waits for a server.
 
     `work` is a module-level function of the payload. An exception of any kind fails its own item alone, and so does
-    taking more than `timeout` seconds. `store` gets the results of each batch before its rows are committed: it
+    taking more than `timeout` seconds. `refine` goes on in this process with what a worker made, where the one GPU is,
+    while the workers go on with other items. `store` gets the results of each batch before its rows are committed: it
     publishes their tensors, or adds rows that are better made for many clips at once.
     """
     progress = progress or Quiet()
@@ -155,18 +164,21 @@ def run_stage(
     progress.start(stage, total)
     todo = _pending(manifest, stage, params, items, outcome, progress)
     batch: list[tuple[Item, Rows | Failure]] = []
-    committed, pause, tensors = time.monotonic(), COMMIT_SECONDS, 0
+    committed, pause, held = time.monotonic(), COMMIT_SECONDS, 0
     pool = _threads(workers or 1) if threads else _processes(workers or os.cpu_count() or 1, timeout)
     results = _results(todo, work, pool, workers)
     try:
         with contextlib.closing(results):
             for item, result in results:
+                if refine is not None and isinstance(result, Rows):
+                    result = _attempt(refine, result)
                 batch.append((item, result))
                 outcome.note(result)
                 progress.advance()
-                tensors += isinstance(result, Rows) and bool(result.tensors)
-                if time.monotonic() - committed > pause or len(batch) == CHUNK or tensors == TENSORS:
-                    ready, batch, tensors = batch, [], 0
+                held += result.tensor_bytes if isinstance(result, Rows) else 0
+                waited = time.monotonic() - committed
+                if waited > (TENSOR_SECONDS if held else pause) or len(batch) == CHUNK or held >= TENSOR_BYTES:
+                    ready, batch, held = batch, [], 0
                     took = _commit(manifest, stage, params, ready, store)
                     committed, pause = time.monotonic(), max(COMMIT_SECONDS, took / COMMIT_SHARE)
     finally:  # what is finished is kept, also when somebody pressed Ctrl-C

@@ -1,13 +1,16 @@
 """A small encoded manifest made of real files: what the model's tests start from."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from goku_cli.encode.encode import encode_latents
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.ffmpeg import write_image, write_video
+from goku_cli.model.diffusers_codec import build
 from goku_cli.shapes.caption import caption
 from goku_cli.shapes.render import render
 from goku_cli.shapes.scene import draw_scene
@@ -16,8 +19,26 @@ from goku_cli.stage import Quiet
 HEIGHT, WIDTH, FPS = 96, 160, 24
 
 
+WAN = {
+    "_class_name": "AutoencoderKLWan", "base_dim": 8, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1,
+    "attn_scales": [], "temperal_downsample": [False, True, True], "latents_mean": [0.0] * 4, "latents_std": [1.0] * 4,
+}  # fmt: skip
+
+
+def tiny_wan(folder: Path, weight: float | None = None) -> Path:
+    """Write a small Wan VAE of random weights, as diffusers does; with `weight` one of them is that."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model: Any = build(WAN)
+    if weight is not None:
+        model.state_dict()["encoder.conv_in.weight"].fill_(weight)
+    model.save_pretrained(folder)
+    return folder
+
+
 def make_encoded(folder: Path, videos: int = 6, images: int = 24) -> Path:
     """Write files, their rows, a selection and captions, and encode them; return the manifest's path."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "small.duckdb"
     rng = np.random.default_rng(0)
     rows: dict[str, list[dict]] = {name: [] for name in ("sources", "source_paths", "clips", "selections", "captions")}

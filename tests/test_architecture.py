@@ -32,8 +32,9 @@ DOORS = {
     "rich": ["cli/"],
     "openai": ["chat/server.py"],
     "sqlite3": ["chat/replies.py"],
-    "diffusers": ["model/wan_codec.py", "model/multistep.py", "model/umt5.py", "convert/original.py"],
+    "diffusers": ["model/diffusers_codec.py", "model/multistep.py", "model/umt5.py", "convert/original.py"],
     "transformers": ["model/text.py", "model/umt5.py", "vision/dinov2.py", "chat/local.py"],
+    "torchmetrics": ["train/distances.py"],
     "open_clip": ["vision/clip.py"],
     "easyocr": ["filter/craft.py"],
     "torch": [

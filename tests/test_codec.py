@@ -1,4 +1,4 @@
-"""Codecs: the linear one against scikit-learn's PCA, the Wan class, causality, and the tiny text encoder."""
+"""Codecs: the linear one against scikit-learn's PCA, its scales and causality, and the tiny text encoder."""
 
 import json
 
@@ -7,11 +7,10 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from goku_cli.errors import UsageError
-from goku_cli.model.codec import codec_fingerprint, load_codec
+from goku_cli.errors import GokuError, UsageError
+from goku_cli.model.codec import Statistics, codec_fingerprint, latent_statistics, load_codec
 from goku_cli.model.linear_codec import LinearCodec, blocks, to_frames, to_unit, unblocks
 from goku_cli.model.text import load_text_encoder
-from goku_cli.model.wan_codec import TINY, WanCodec, build_wan
 
 
 @pytest.fixture(scope="module")
@@ -35,29 +34,59 @@ def test_linear_codec_is_pca(clips):
     codec = LinearCodec.fit(clips, channels=12)
     x = torch.cat([blocks(clip[:, 1:], 4).flatten(0, 2) for clip in clips]).double().numpy()
     oracle = PCA(12, svd_solver="full").fit(x)
-    ours = torch.cat([blocks(codec.decode(codec.encode(clip))[:, 1:], 4).flatten(0, 2) for clip in clips])
+    restored = [codec.decode(codec.moments(clip).mean_CTHW) for clip in clips]
+    ours = torch.cat([blocks(clip[:, 1:], 4).flatten(0, 2) for clip in restored])
     theirs = oracle.inverse_transform(oracle.transform(x))
     np.testing.assert_allclose(ours.numpy(), theirs, atol=2e-3)
 
 
-def test_linear_codec_shapes_scale_and_causality(clips):
+def test_linear_codec_shapes_and_causality(clips):
     codec = LinearCodec.fit(clips, channels=12)
-    latent = codec.encode(clips[0])
+    latent = codec.moments(clips[0]).mean_CTHW
     assert latent.shape == (12, 3, 4, 6)
     assert codec.decode(latent).shape == clips[0].shape
-    assert codec.encode(clips[0][:, :1]).shape == (12, 1, 4, 6)
+    assert codec.moments(clips[0][:, :1]).mean_CTHW.shape == (12, 1, 4, 6)
     later = clips[0].clone()
     later[:, 5:] = 0
-    torch.testing.assert_close(codec.encode(later)[:, :2], latent[:, :2])
-    everything = torch.cat([codec.encode(clip).flatten(1) for clip in clips], dim=1)
-    assert float(everything.var(dim=1).mean()) == pytest.approx(1, rel=0.05)
+    torch.testing.assert_close(codec.moments(later).mean_CTHW[:, :2], latent[:, :2])
+
+
+def test_first_frames_and_later_blocks_have_unit_variance_and_keep_their_spectrum(clips):
+    codec = LinearCodec.fit(clips, channels=12)
+    latents = [codec.moments(clip).mean_CTHW for clip in clips]
+    for part in (slice(0, 1), slice(1, None)):
+        variance_C = torch.cat([latent[:, part].flatten(1) for latent in latents], dim=1).var(dim=1)
+        assert float(variance_C.mean()) == pytest.approx(1, rel=0.05)
+        assert variance_C[0] > 1.2 * variance_C[-1]
 
 
 def test_codec_folder_round_trip(clips, tmp_path):
     codec = LinearCodec.fit(clips, channels=8)
     codec.save(tmp_path)
-    torch.testing.assert_close(load_codec(tmp_path).encode(clips[0]), codec.encode(clips[0]))
+    torch.testing.assert_close(load_codec(tmp_path).moments(clips[0]), codec.moments(clips[0]))
     assert len(codec_fingerprint(tmp_path)) == 16
+
+
+def test_the_sets_statistics_come_before_the_codecs(clips):
+    codec = LinearCodec.fit(clips, channels=2)
+    assert latent_statistics({}, codec) == codec.statistics == Statistics((0.0, 0.0), (1.0, 1.0))
+    found = latent_statistics({"statistics": {"mean": [1.0, 2.0], "std": [3.0, 4.0]}}, codec)
+    x_CTHW = found.normalize(torch.tensor([4.0, 10.0]).view(2, 1, 1, 1))
+    assert x_CTHW.flatten().tolist() == [1.0, 2.0]
+    assert found.restore(x_CTHW).flatten().tolist() == [4.0, 10.0]
+
+
+def test_a_linear_codec_tells_which_frames_it_takes(clips):
+    with pytest.raises(UsageError, match="4k\\+1 frames, not 8; give 5 or 9"):
+        LinearCodec.fit(clips, channels=2).moments(clips[0][:, :8])
+
+
+def test_an_older_gokus_file_says_what_to_do(clips, tmp_path):
+    codec = LinearCodec.fit(clips, channels=2)
+    del codec.tensors["later.scale"]
+    codec.save(tmp_path)
+    with pytest.raises(GokuError, match="lacks later.scale; remove .* and encode again"):
+        load_codec(tmp_path)
 
 
 def test_folder_without_codec_says_what_to_type(tmp_path):
@@ -66,20 +95,6 @@ def test_folder_without_codec_says_what_to_type(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"codec": "linaer"}))
     with pytest.raises(UsageError, match='did you mean "linear"'):
         load_codec(tmp_path)
-
-
-def test_wan_codec_shapes_and_frame_counts(tmp_path):
-    torch.manual_seed(0)
-    codec = WanCodec(build_wan(TINY), TINY, scale=2.0)
-    codec.save(tmp_path)
-    again = load_codec(tmp_path)
-    video = torch.randn(3, 5, 32, 32)
-    latent = again.encode(video)
-    assert latent.shape == (16, 2, 4, 4)
-    torch.testing.assert_close(latent, codec.encode(video))
-    assert again.decode(latent).shape == video.shape
-    with pytest.raises(ValueError, match="4k\\+1"):
-        again.encode(torch.randn(3, 6, 32, 32))
 
 
 def test_tiny_text_encoder_is_the_same_every_time_and_tells_order():

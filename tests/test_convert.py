@@ -25,12 +25,11 @@ from goku_cli.convert.convert import convert
 from goku_cli.convert.exported import vae_config
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.model import checkpoint
-from goku_cli.model.codec import codec_fingerprint, load_codec
+from goku_cli.model.codec import Statistics, codec_fingerprint, load_codec
 from goku_cli.model.linear_codec import LinearCodec
 from goku_cli.model.noise import noise
 from goku_cli.model.packing import pack, unpack
 from goku_cli.model.text import load_text_encoder
-from goku_cli.model.wan_codec import TINY, WanCodec, build_wan
 from goku_cli.model.wan_weights import config_from_wan, config_to_wan
 from goku_cli.sample.generate import Generator, Request
 
@@ -136,8 +135,8 @@ class EvenUniPC(Even, UniPCMultistepScheduler):
 @pytest.mark.parametrize("solver", ["euler", "unipc"])
 def test_a_drawn_clip_is_the_pipelines(pipeline, generator, monkeypatch, solver):
     latents = []
-    decode = generator.codec.decode
-    monkeypatch.setattr(generator.codec, "decode", lambda latent: decode(latents.append(latent) or latent))
+    decode, normalize = generator.codec.decode, generator.statistics.normalize
+    monkeypatch.setattr(generator.codec, "decode", lambda z: decode(latents.append(normalize(z)) or z))
     multistep = EvenUniPC.from_config(pipeline.scheduler.config)
     monkeypatch.setattr(pipeline, "scheduler", EvenEuler(shift=SHIFT) if solver == "euler" else multistep)
     request = Request("a red circle", seed=7, frames=5, height=32, width=48)
@@ -155,8 +154,9 @@ def test_latents_are_normalized_by_channel(pipeline, converted):
     mean, std = (torch.tensor(vae.config[name]).view(4, 1, 1, 1) for name in ("latents_mean", "latents_std"))
     with torch.no_grad():
         theirs = (vae.encode(video[None]).latent_dist.mean[0] - mean) / std
-    torch.testing.assert_close(codec.encode(video), theirs)
-    torch.testing.assert_close(codec.decode(theirs), vae.decode((theirs * std + mean)[None]).sample[0])
+    torch.testing.assert_close(codec.statistics.normalize(codec.moments(video).mean_CTHW), theirs)
+    z = codec.statistics.restore(theirs)
+    torch.testing.assert_close(codec.decode(z), vae.decode((theirs * std + mean)[None]).sample[0])
 
 
 def test_there_and_back_keeps_every_bit(published, converted, tmp_path):
@@ -171,7 +171,8 @@ def test_there_and_back_keeps_every_bit(published, converted, tmp_path):
         described = [json.loads((folder / part / "config.json").read_text()) for folder in (out, published)]
         assert described[0] == {key: value for key, value in described[1].items() if key != "_name_or_path"}
     convert(out, tmp_path / "again", parts=published, weights="ema")
-    for name in ("ema.safetensors", "model.safetensors", "config.json", "vae/codec.safetensors", "vae/config.json"):
+    vae = ("vae/diffusion_pytorch_model.safetensors", "vae/config.json")
+    for name in ("ema.safetensors", "model.safetensors", "config.json", *vae):
         assert (tmp_path / "again" / name).read_bytes() == (converted / name).read_bytes()
     checkpoint.verify(tmp_path / "again")
 
@@ -190,10 +191,12 @@ def test_diffusers_loads_the_export_and_bfloat16_stays(pipeline, source, tmp_pat
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 
 
-def test_a_trained_vaes_scale_goes_into_the_deviations():
-    codec = WanCodec(build_wan(TINY), TINY, scale=2.5)
-    theirs = AutoencoderKLWan(**{name: value for name, value in vae_config(codec).items() if name[0] != "_"})
-    assert theirs.config.latents_std == [0.4] * 16
+def test_what_latents_were_normalized_by_goes_into_the_vaes_config():
+    config = {"_class_name": "AutoencoderKLWan", "z_dim": 2, "latents_mean": [0.0, 0.0], "kind": "vae", "step": 9}
+    found = vae_config(config, Statistics((0.5, 1.0), (2.0, 3.0)))
+    assert found == {
+        "_class_name": "AutoencoderKLWan", "z_dim": 2, "latents_mean": [0.5, 1.0], "latents_std": [2.0, 3.0],
+    }  # fmt: skip
 
 
 ORIGINAL = {

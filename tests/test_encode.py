@@ -1,6 +1,7 @@
 """encode-latents on real files: windows, receipts, damage, and reading back."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import torch
 from encoded import make_encoded
 
-from goku_cli.encode.encode import encode_latents, text_id
+from goku_cli.encode.caption import text_id
+from goku_cli.encode.encode import encode_latents
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.shards import ShardReader
@@ -45,7 +47,7 @@ def test_latents_decode_to_the_clip(path):
             "SELECT latents.*, source_path, end_us FROM latents JOIN clip_files ON clip = id WHERE latents.frames = 9"
         )[0]
         encoder = manifest.query("SELECT * FROM encoders WHERE kind = 'vae'")[0]
-    latent = torch.from_numpy(ShardReader(path.parent).read(row["shard"], row["key"]))
+    latent = torch.from_numpy(ShardReader(path.parent).read(row["shard"], row["key"])).float()
     restored = to_frames(load_codec(Path(encoder["path"])).decode(latent))
     windows = dict(
         read_windows(
@@ -83,10 +85,24 @@ def test_a_clip_that_vanished_is_a_failure_and_the_rest_goes_on(tmp_path):
 def test_nothing_is_enlarged():
     with pytest.raises(GokuError, match="smaller than the bucket"):
         crop_to(np.zeros((40, 100, 3), np.uint8), 48, 80)
+    assert crop_to(np.zeros((40, 100, 3), np.uint8), 48, 80, enlarge=True).shape == (48, 80, 3)
     assert crop_to(np.zeros((100, 100, 3), np.uint8), 48, 80).shape == (48, 80, 3)
 
 
-@pytest.mark.parametrize("wrong", [{"frames": 8}, {"size": "48"}, {"size": "50x80"}, {"fps": 0.0}])
+def test_too_small_a_clip_is_unsuitable_unless_it_may_be_enlarged(path):
+    with Manifest(path) as manifest:
+        manifest.begin_run("test", {})
+        large = EncodeSettings(size="288x512", windows=1)
+        with pytest.raises(GokuError):  # nothing to fit the linear codec on
+            encode_latents(manifest, "small", large, workers=1, progress=Quiet())
+        clips, _ = encode_latents(manifest, "small", replace(large, allow_upscale=True), workers=1, progress=Quiet())
+        assert (clips.done, clips.failed) == (8, 0)
+        vae = manifest.value("SELECT path FROM encoders ORDER BY run DESC LIMIT 1")
+        clips, _ = encode_latents(manifest, "small", replace(large, vae=vae), workers=1, progress=Quiet())
+        assert clips.reasons == {"unsuitable": 8}
+
+
+@pytest.mark.parametrize("wrong", [{"dtype": "int8"}, {"frames": 8}, {"size": "48"}, {"size": "50x80"}, {"fps": 0.0}])
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(UsageError):
         EncodeSettings(**wrong)
@@ -107,6 +123,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(tmp_path):
     done = subprocess.run(["bash", "-c", words], capture_output=True, text=True)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
+    assert "free space" in done.stderr
     assert subprocess.run(["goku", "encode-latents", path, "--windows", "8", "-j", "1"]).returncode == 0
     with Manifest(path) as manifest:
         assert manifest.verify() == []

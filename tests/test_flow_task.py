@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from encoded import make_encoded
 from goku_cli.errors import GokuError
 from goku_cli.manifest.shards import write_shard
 from goku_cli.manifest.store import Manifest
+from goku_cli.model.objective import Objective
 from goku_cli.model.presets import ModelConfig
 from goku_cli.recipe import build
 from goku_cli.train.data import Index, Latents
@@ -36,7 +38,7 @@ def task(run, rank=0, world=1, **settings):
     latents = Latents(
         index, run.folder.parent.parent, tuple(plan["null_text"]), seed=0, image_share=0.5, text_dropout=0.3
     )
-    made = FlowTask(recipe, build(ModelConfig, plan["model"], where="plan"), latents, rank, world)
+    made = FlowTask(recipe, build(ModelConfig, plan["model"], where="plan"), Objective(), latents, rank, world)
     generator = torch.Generator().manual_seed(1)
     for parameter in made.model.parameters():  # awake: at the start all gradients but the last layer's are zero
         torch.nn.init.normal_(parameter, std=0.05, generator=generator)
@@ -90,3 +92,15 @@ def test_a_latent_with_nan_is_named(run, tmp_path):
     broken = Latents(one.latents.index, tmp_path, ("", ""), seed=0, image_share=0.5, text_dropout=0.0)
     with pytest.raises(GokuError, match=f"clip {entry['clip']}.*NaN"):
         broken.read(draw)
+
+
+def test_rows_are_drawn_by_their_weight(run):
+    one = task(run)
+    latents = one.latents
+    table = latents.index.train.copy()
+    heavy = table.index[table["frames"] == 1][0]
+    table.loc[heavy, "weight"] = 50.0
+    skewed = Latents(replace(latents.index, train=table), Path(), ("", ""), seed=0, image_share=1.0, text_dropout=0.0)
+    images = (table["frames"] == 1).sum()
+    rows = [draw.row for step in range(20) for draw in skewed.draw(step, 200)]
+    assert rows.count(heavy) / len(rows) == pytest.approx(50 / (50 + images - 1), abs=0.1)

@@ -113,6 +113,7 @@ def test_a_text_to_video_run_goes_on_as_image_to_video(folder, trained):
     assert done.returncode == 0, done.stderr
     config = checkpoint.read_config(folder / done.stdout.strip())
     assert config["model"]["image_condition"]
+    assert config["objective"] == checkpoint.read_config(trained)["objective"]
     start, before = config["figures"]["held_out_loss_untrained"], checkpoint.read_config(trained)["figures"]
     assert start == pytest.approx(before["held_out_loss"], abs=1e-5)  # it begins as what it comes from
 

@@ -35,6 +35,13 @@ def show(
     clip: Annotated[str | None, typer.Option(help="Every row about one clip; the start of its id is enough.")] = None,
     sql: Annotated[str | None, typer.Option(help="Run a query; nothing can be changed.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check the invariants; exit 1 when one is broken.")] = False,
+    latents: Annotated[
+        int | None,
+        typer.Option(min=0, help="With --verify: check every shard's sum, and encode so many windows again."),
+    ] = None,
+    decode: Annotated[
+        Path | None, typer.Option(help="With --clip: write it beside its decoded latents, as this MP4 or PNG.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a report, one file that needs no other.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -44,10 +51,12 @@ def show(
     """
     from goku_cli.manifest.store import Manifest, parse_reference
 
+    if (latents is not None and not verify) or (decode is not None and clip is None):
+        raise UsageError("--latents goes with --verify, and --decode with --clip ID")
     path, name = parse_reference(reference_from(manifest))
     with Manifest(path, read_only=True) as opened:
         if verify:
-            _verify(opened)
+            _verify(opened, latents)
         elif html is not None:
             from goku_cli.report.page import write_report
 
@@ -55,6 +64,11 @@ def show(
             sys.stdout.write(f"{html}\n")
         elif failures:
             _rows("failures", opened.query("SELECT stage, reason, partial, item FROM failures ORDER BY ALL"), as_json)
+        elif clip is not None and decode is not None:
+            from goku_cli.encode.beside import write_beside
+
+            say(f"{write_beside(opened, opened.clip(clip), decode)} windows: left the clip, right its latents decoded")
+            sys.stdout.write(f"{decode}\n")
         elif clip is not None:
             _clip(opened, clip, as_json)
         elif sql is not None:
@@ -170,11 +184,20 @@ def _objective(source: str | None) -> tuple["Objective", list[str], list[int]]:
     recipe = load_recipe(find(".", source))
     if recipe.kind != "flow":
         raise UsageError(f"{source} trains a VAE, which has no times; name a recipe of kind flow, e.g. shapes")
-    return recipe.objective, [], []
+    if recipe.objective is None and recipe.init_from:
+        return _objective(recipe.init_from)
+    return recipe.objective or Objective(), [], []
 
 
-def _verify(manifest: "Manifest") -> None:
+def _verify(manifest: "Manifest", latents: int | None) -> None:
     broken = manifest.verify()
+    if latents is not None:
+        from goku_cli.encode.verify import verify_latents
+
+        found = verify_latents(manifest, latents)
+        broken += found.broken
+        say(f"{found.shards} shards read, {found.windows} windows encoded again; "
+            f"the largest difference is {found.worst:.3g}")  # fmt: skip
     for line in broken:
         sys.stdout.write(line + "\n")
     if broken:

@@ -9,7 +9,7 @@ import typer
 
 from goku_cli.cli.console import Bar, emit, reference_from, say, table, working
 from goku_cli.cli.options import AsJson, Output, Reference, Strict, Workers
-from goku_cli.encode.settings import EncodeSettings
+from goku_cli.encode.settings import BUCKETS, DTYPES, EncodeSettings, Slice, size_of
 from goku_cli.errors import UsageError
 from goku_cli.model.solvers import SOLVERS
 from goku_cli.sample.settings import SampleSettings
@@ -20,13 +20,25 @@ SAMPLE = SampleSettings()
 
 def encode_latents(
     manifest: Reference = None,
-    vae: Annotated[str, typer.Option(help="linear, or the folder of a trained VAE.")] = ENCODE.vae,
+    vae: Annotated[
+        str, typer.Option(help="linear, or the folder of a VAE (ours, or as diffusers saves it).")
+    ] = ENCODE.vae,
     text: Annotated[str, typer.Option(help="tiny, t5:FOLDER, t5:google/flan-t5-xl or umt5:FOLDER.")] = ENCODE.text,
-    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of landscape clips; portrait is turned.")] = ENCODE.size,
+    bucket: Annotated[
+        str | None, typer.Option(help=f"{', '.join(BUCKETS)}; portrait clips get the turned twin.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help=f"HEIGHTxWIDTH instead of a bucket; {ENCODE.size} if none.")] = None,
     frames: Annotated[int, typer.Option(help="Frames of a window, 4k+1.")] = ENCODE.frames,
     fps: Annotated[float, typer.Option(help="Frames per second after resampling.")] = ENCODE.fps,
     windows: Annotated[int, typer.Option(help="Most windows per clip.")] = ENCODE.windows,
     channels: Annotated[int, typer.Option(help="Latent channels of the linear VAE.")] = ENCODE.channels,
+    allow_upscale: Annotated[bool, typer.Option("--allow-upscale", help="Enlarge what is smaller than that.")] = False,
+    flip: Annotated[bool, typer.Option("--flip", help="Encode every window mirrored as well.")] = False,
+    dtype: Annotated[str, typer.Option(help=f"Of the stored latents: {', '.join(DTYPES)}.")] = ENCODE.dtype,
+    shard: Annotated[
+        str | None, typer.Option(help="One machine's part, e.g. 3/8; each has a copy of the manifest.")
+    ] = None,
+    merge: Annotated[list[Path] | None, typer.Option(help="Instead, take in what another copy encoded.")] = None,
     workers: Workers = 0,
     output: Output = None,
     strict: Strict = False,
@@ -34,21 +46,47 @@ def encode_latents(
 ) -> None:
     """Encode the kept clips and their captions, once, into shards beside the manifest.
 
-    The default VAE is linear (3D PCA, causal, stride 4x8x8) and is fitted on the first use.
+    The default VAE is linear (3D PCA, causal, stride 4x8x8) and is fitted on the first use. With a GPU, workers
+    decode and one process encodes on it.
 
     Example: goku encode-latents manifests/my.duckdb --size 48x80 --frames 9 --fps 8
     """
-    settings = EncodeSettings(vae, text, size, frames, fps, windows, channels)
+    chosen = size_of(bucket, size)
+    settings = EncodeSettings(vae, text, chosen, frames, fps, windows, channels, allow_upscale, flip, dtype)
+    part = Slice.parse(shard) if shard else Slice()
+    if merge:
+        _merge(manifest, merge, output, as_json)
+        return
     from goku_cli.encode.encode import encode_latents as encode
+    from goku_cli.encode.encode import remarks
+    from goku_cli.encode.lost import forget, lost_shards
 
-    with working("encode-latents", manifest, arguments=vars(settings), output=output, as_json=as_json) as session:
+    arguments = vars(settings) | {"shard": shard}
+    with working("encode-latents", manifest, arguments=arguments, output=output, as_json=as_json) as session:
         selection = session.manifest.selection(session.name)
-        clips, texts = encode(session.manifest, selection, settings, workers=workers, progress=session.bar)
+        if lost := lost_shards(session.manifest):
+            say(f"{len(lost)} shards are gone or cut; what they held of {forget(session.manifest, lost)} clips and "
+                "captions is no longer listed")  # fmt: skip
+        clips, texts = encode(session.manifest, selection, settings, workers=workers, progress=session.bar, part=part)
         session.count(texts, "captions")
         session.count(clips, "clips")
+        for line in remarks(session.manifest, settings):
+            say(line)
         session.output = f"{session.manifest.path}#{selection}"
         clips.check("encode-latents", strict)
         texts.check("encode-latents", strict)
+
+
+def _merge(manifest: str | None, others: list[Path], output: Path | None, as_json: bool) -> None:
+    from goku_cli.encode.merge import merge
+
+    arguments = {"merge": [str(other) for other in others]}
+    with working("encode-latents", manifest, arguments=arguments, output=output, as_json=as_json) as session:
+        for other in others:
+            done = merge(session.manifest, other)
+            say(f"{other}: {done}")
+            session.counts[str(other)] = vars(done)
+        session.output = str(session.manifest.path) + (f"#{session.name}" if session.name else "")
 
 
 def train(

@@ -12,14 +12,19 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from goku_cli.convert.files import STEM
+from goku_cli.convert.files import copy_vae
 from goku_cli.errors import UsageError
 from goku_cli.model import checkpoint, wan_weights
-from goku_cli.model.codec import codec_fingerprint, load_codec
+from goku_cli.model.codec import Statistics, codec_fingerprint, latent_statistics, load_codec
 from goku_cli.model.presets import ModelConfig
-from goku_cli.model.wan_codec import WanCodec
+from goku_cli.model.published import STEM, read_json
 from goku_cli.publish import publish_folder
 from goku_cli.recipe import build
+
+VAE = "AutoencoderKLWan"
+"""The class that diffusers' pipelines of this transformer decode with."""
+RUN = ("kind", "step", "figures", "data")
+"""Keys that a run adds to the config.json of a VAE that it trained."""
 
 
 def export_checkpoint(source: Path, out: Path, weights: str) -> bool:
@@ -41,18 +46,20 @@ def export_checkpoint(source: Path, out: Path, weights: str) -> bool:
     codec = load_codec(codec_folder)
     if codec_fingerprint(codec_folder) != config["data"]["codec_sha256"]:
         raise UsageError(f"{codec_folder} is not the VAE that {folder} was trained with")
+    described_vae = read_json(codec_folder / "config.json")
     own = checkpoint.read_weights(folder, f"{'ema' if weights == 'ema' else 'model'}.safetensors")
     with publish_folder(out) as temporary:
         _write(temporary / "transformer", described, wan_weights.weights_to_wan(own, model.layers))
-        if isinstance(codec, WanCodec):
-            _write(temporary / "vae", vae_config(codec), codec.model.state_dict())
-    return isinstance(codec, WanCodec)
+        if has_vae := described_vae.get("_class_name") == VAE:
+            statistics = latent_statistics(config["data"], codec)
+            copy_vae(codec_folder, temporary / "vae", vae_config(described_vae, statistics))
+    return has_vae
 
 
-def vae_config(codec: WanCodec) -> dict[str, Any]:
-    """Return the config.json of a codec's AutoencoderKLWan; its scale goes into the standard deviations."""
-    deviations = [deviation / codec.scale for deviation in codec.config["latents_std"]]
-    return {"_class_name": "AutoencoderKLWan", **codec.config, "latents_std": deviations}
+def vae_config(config: dict[str, Any], statistics: Statistics) -> dict[str, Any]:
+    """Return a VAE's config.json without a run's keys, with what the transformer's latents are normalized by."""
+    kept = {name: value for name, value in config.items() if name not in RUN}
+    return kept | {"latents_mean": list(statistics.mean), "latents_std": list(statistics.std)}
 
 
 def _write(folder: Path, config: dict[str, Any], weights: dict[str, Tensor]) -> None:

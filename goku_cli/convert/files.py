@@ -1,62 +1,26 @@
-"""What lies in a folder of a published model: one JSON that describes it, and weights as safetensors in one file or
-in shards. Pickles are not opened: reading one runs what its author wrote.
-"""
+"""Files that a converted folder shares with the one it came from, by a second name where the file system has these."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
-
-from goku_cli.errors import GokuError, UsageError
-
-STEM = "diffusion_pytorch_model"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+from goku_cli.model.published import STEM, weight_files
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object that a JSON file holds.
-
-    Raises:
-        UsageError: it is missing, or is no JSON object.
-    """
+def same_file(path: Path, name: Path) -> None:
+    """Give a file a second name, or copy it."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{path} holds no JSON object; fetch it again")
-    return found
+        os.link(path.resolve(), name)  # a hub's cache holds links to files
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, name)
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors of a folder, mapped from its files rather than read into memory.
-
-    Raises:
-        UsageError: there are none, or only pickled ones.
-        GokuError: a shard is missing, or a file is damaged.
-    """
-    weights: dict[str, Tensor] = {}
-    for path in _shards(folder):
-        if not path.is_file():
-            raise GokuError(f"{path} is missing, which the index beside it names; fetch it again")
-        try:
-            weights |= load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise GokuError(f"{path} is damaged or cut short ({error}); fetch it again") from error
-    return weights
-
-
-def _shards(folder: Path) -> list[Path]:
-    single, index = folder / f"{STEM}.safetensors", folder / f"{STEM}.safetensors.index.json"
-    if single.is_file():
-        return [single]
-    if index.is_file():
-        return [folder / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
-    for path in sorted(folder.iterdir()):
-        if path.suffix in PICKLES:
-            raise UsageError(f"{path} is a pickle, which runs code when it is read; fetch or save these weights as "
-                             f"{single.name} (in diffusers: model.save_pretrained(FOLDER))")  # fmt: skip
-    raise UsageError(f"no {single.name} in {folder}; fetch it again")
+def copy_vae(source: Path, folder: Path, config: dict[str, Any]) -> None:
+    """Write a new folder with the weights of a VAE in diffusers' layout, and `config` as its config.json."""
+    folder.mkdir()
+    for path in [*weight_files(source), *source.glob(f"{STEM}*.index.json")]:
+        same_file(path, folder / path.name)
+    described = {name: value for name, value in config.items() if name != "_name_or_path"}
+    (folder / "config.json").write_text(json.dumps(described, indent=1) + "\n")

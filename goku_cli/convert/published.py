@@ -2,32 +2,29 @@
 
     checkpoint/ema.safetensors, model.safetensors   the transformer, one file under two names
                config.json                          its configuration, objective, codec and text encoder
-               vae/                                 the codec
+               vae/                                 the codec, as diffusers saves it
                COMPLETE.json
 
 The text encoder (umT5-XXL: 23 GB) stays where it is; config.json says where.
 """
 
 import json
-import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from goku_cli.convert import original
-from goku_cli.convert.files import read_json, read_weights
+from goku_cli.convert.files import copy_vae, same_file
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.model import checkpoint, wan_weights
-from goku_cli.model.codec import codec_fingerprint
+from goku_cli.model.codec import codec_fingerprint, load_codec
 from goku_cli.model.objective import Objective
 from goku_cli.model.presets import ModelConfig
+from goku_cli.model.published import read_json, read_weights
 from goku_cli.model.shift import ShiftLaw
 from goku_cli.model.transformer import Goku
-from goku_cli.model.wan_codec import WanCodec, build_wan
 from goku_cli.publish import publish_folder
 
 DRAWS = {"size": "480x832", "frames": 81, "fps": 16.0}
@@ -49,9 +46,9 @@ def import_published(source: Path, out: Path, parts: Path | None) -> None:
     places = {name: _part(name, source, parts) for name in ("vae", "text_encoder", "tokenizer", "scheduler")}
     with publish_folder(out) as temporary:
         checkpoint.write_weights(temporary, "ema.safetensors", weights)
-        _same_file(temporary / "ema.safetensors", temporary / "model.safetensors")
-        (temporary / CODEC).mkdir()
-        read_vae(places["vae"]).save(temporary / CODEC)
+        same_file(temporary / "ema.safetensors", temporary / "model.safetensors")
+        check_vae(places["vae"])
+        copy_vae(places["vae"], temporary / CODEC, read_json(places["vae"] / "config.json"))
         config = {
             "kind": "flow", "model": asdict(model), "objective": asdict(objective_of(places["scheduler"])),
             "data": {
@@ -113,8 +110,8 @@ def _check_shapes(model: ModelConfig, weights: dict[str, Tensor], folder: Path) 
                             "config.json; fetch both again")  # fmt: skip
 
 
-def read_vae(folder: Path) -> WanCodec:
-    """Return a published VAE as a codec.
+def check_vae(folder: Path) -> None:
+    """Refuse a VAE that Wan 2.1's transformer was not trained on, by its class and its tensors.
 
     Raises:
         UsageError: another class, or the one of Wan 2.2's 5B model.
@@ -123,12 +120,7 @@ def read_vae(folder: Path) -> WanCodec:
     config = read_json(folder / "config.json")
     if config.get("_class_name") != "AutoencoderKLWan" or config.get("is_residual"):
         raise UsageError(f"{folder} holds no VAE of Wan 2.1 (AutoencoderKLWan of stride 4x8x8)")
-    try:
-        vae: Any = build_wan({name: value for name, value in config.items() if not name.startswith("_")})
-        vae.load_state_dict(read_weights(folder))
-    except (TypeError, RuntimeError) as error:
-        raise GokuError(f"the weights in {folder} are not those of its config.json; fetch both again") from error
-    return WanCodec(vae, {name: value for name, value in vae.config.items() if not name.startswith("_")}, 1.0)
+    load_codec(folder)
 
 
 def objective_of(scheduler: Path) -> Objective:
@@ -138,10 +130,3 @@ def objective_of(scheduler: Path) -> Objective:
     if base is None:
         raise UsageError(f"{scheduler}/scheduler_config.json has no flow_shift; add it (3.0 for 480p, 5.0 for 720p)")
     return Objective(shift=ShiftLaw(base=base, spatial=0.0, temporal=0.0))
-
-
-def _same_file(path: Path, name: Path) -> None:
-    try:
-        os.link(path, name)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(path, name)

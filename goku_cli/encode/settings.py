@@ -1,8 +1,14 @@
 """What encode-latents may be told; the defaults are the toy bucket of the embedded codec."""
 
+import zlib
 from dataclasses import dataclass
+from typing import Self
 
 from goku_cli.errors import UsageError
+
+BUCKETS = {"288p": "288x512", "480p": "480x864", "720p": "720x1280"}
+"""Sizes of the paper's three training stages."""
+DTYPES = ("float16", "float32")
 
 
 @dataclass(frozen=True)
@@ -10,7 +16,7 @@ class EncodeSettings:
     """The bucket, the frame windows and the encoders."""
 
     vae: str = "linear"
-    """`linear` (fitted here, on first use) or the folder of a trained codec."""
+    """`linear` (fitted here, on first use) or the folder of a VAE."""
     text: str = "tiny"
     size: str = "48x80"
     """Height x width of landscape clips, each divisible by 16; portrait clips get the turned twin."""
@@ -21,12 +27,20 @@ class EncodeSettings:
     """At most this many windows per clip, evenly spread."""
     channels: int = 16
     """Latent channels of the linear codec; a trained codec brings its own."""
+    allow_upscale: bool = False
+    """Enlarge clips that are smaller than the bucket; without it they fail."""
+    flip: bool = False
+    """Encode every window mirrored as well."""
+    dtype: str = "float16"
+    """Of the stored latents."""
 
     def __post_init__(self) -> None:
         if self.frames % 4 != 1:
             raise UsageError(f"--frames must be 4k+1 (1, 5, 9, ..., 97), not {self.frames}")
         if self.fps <= 0 or self.windows < 1:
             raise UsageError("--fps and --windows must be positive")
+        if self.dtype not in DTYPES:
+            raise UsageError(f"--dtype must be {' or '.join(DTYPES)}, not {self.dtype}")
         height, width = self.bucket
         if height % 16 or width % 16 or not height or not width:
             raise UsageError(f"--size must be HEIGHTxWIDTH, both divisible by 16, e.g. 480x864, not {self.size}")
@@ -38,3 +52,42 @@ class EncodeSettings:
         if not (height.isdigit() and width.isdigit()):
             raise UsageError(f"--size must be HEIGHTxWIDTH, e.g. 48x80, not {self.size}")
         return int(height), int(width)
+
+
+def size_of(bucket: str | None, size: str | None) -> str:
+    """Return HEIGHTxWIDTH of a named bucket, or of `size`, or the default.
+
+    Raises:
+        UsageError: both are given, or there is no such bucket.
+    """
+    if bucket is None:
+        return size or EncodeSettings.size
+    if size is not None:
+        raise UsageError("give --bucket or --size, not both")
+    if bucket not in BUCKETS:
+        raise UsageError(f'unknown bucket "{bucket}"; known: {", ".join(BUCKETS)}; others by --size HEIGHTxWIDTH')
+    return BUCKETS[bucket]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One machine's part of the work: the `index`-th (from 1) of `count` disjoint parts, by id alone."""
+
+    index: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `3/8`.
+
+        Raises:
+            UsageError: it is not of that form, or there is no such part.
+        """
+        index, _, count = text.partition("/")
+        if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+            raise UsageError(f"--shard must be I/N with I from 1 to N, e.g. 3/8, not {text}")
+        return cls(int(index), int(count))
+
+    def holds(self, key: str) -> bool:
+        """Say whether an id belongs to this part."""
+        return zlib.crc32(key.encode()) % self.count == self.index - 1

@@ -252,17 +252,25 @@ class Manifest:
             "selected but unknown": "SELECT clip FROM selections WHERE clip NOT IN (SELECT id FROM clips)",
             "negative weights": "SELECT clip FROM selections WHERE weight < 0",
             "receipts given twice": "SELECT item FROM receipts GROUP BY stage, item HAVING count(*) > 1",
+            "latents given twice": "SELECT clip FROM latents GROUP BY clip, start_us, flipped, encoder"
+            " HAVING count(*) > 1",
+            "latents of no known clip": "SELECT clip FROM latents WHERE clip NOT IN (SELECT id FROM clips)",
+            "texts encoded twice": "SELECT text_id FROM text_states GROUP BY text_id, encoder HAVING count(*) > 1",
+            "shards listed twice": "SELECT path FROM shards GROUP BY path HAVING count(*) > 1",
+            "shards of no known size": "SELECT shard FROM latents WHERE shard NOT IN (SELECT path FROM shards)"
+            " UNION SELECT shard FROM text_states WHERE shard NOT IN (SELECT path FROM shards)",
             "samples with one id": "SELECT id FROM samples GROUP BY id HAVING count(*) > 1",
         }
         broken = []
         for what, sql in checks.items():
             if rows := self.query(sql):
                 broken.append(f"{len(rows)} {what}, e.g. {next(iter(rows[0].values()))}")
-        shards = "SELECT DISTINCT shard FROM latents UNION SELECT DISTINCT shard FROM text_states"
-        for row in self.query(f"{shards} UNION ALL SELECT DISTINCT path FROM samples"):
-            path = next(iter(row.values()))
-            if not (self.path.parent / path).exists():
-                broken.append(f"missing file {path}")
+        for row in self.query("SELECT path, bytes FROM shards UNION ALL SELECT DISTINCT path, NULL FROM samples"):
+            path = self.path.parent / row["path"]
+            if not path.exists():
+                broken.append(f"missing file {row['path']}")
+            elif row["bytes"] is not None and path.stat().st_size != row["bytes"]:
+                broken.append(f"{row['path']} has {path.stat().st_size} bytes, not {row['bytes']}")
         return broken
 
 

@@ -3,8 +3,9 @@
 Three-dimensional PCA. The first frame is cut into 8x8 patches, every later group of 4 frames into 8x8x4 blocks;
 each kind has its own mean and its own leading components. So strides are 8x8x4, an image is a video of one frame,
 videos have 4k+1 frames, and no frame depends on a later group: the contract of the paper's VAE, with the exact
-best reconstruction that a linear map of this width can give. One global scale keeps the spectrum of the
-components (whitening them is what small flow models cannot learn).
+best reconstruction that a linear map of this width can give. Each kind has one scale, so that images and videos have
+the same mean variance and see the same noise, and the spectrum of its components stays (whitening them is what small
+flow models cannot learn).
 
 Shapes: C channels, T frames, t = 1 + (T - 1) / 4 latent frames, H x W pixels.
 """
@@ -12,16 +13,22 @@ Shapes: C channels, T frames, t = 1 + (T - 1) / 4 latent frames, H x W pixels.
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from goku_cli.errors import GokuError
+from goku_cli.model.codec import OWN_WEIGHTS, Moments, Statistics, check_frames
 
 SPACE, TIME = 8, 4
 KINDS = {"first": 1, "later": TIME}
+PARTS = ("mean", "components", "scale")
+EMPTY = 1e-12
+"""A variance that is rounding error."""
 
 
 def blocks(video_3THW: Tensor, frames: int) -> Tensor:
@@ -41,12 +48,15 @@ def unblocks(x: Tensor, frames: int) -> Tensor:
 class LinearCodec:
     """Encode (3, T, H, W) in [-1, 1] to (C, t, H/8, W/8), and back.
 
-    `tensors` holds for each kind of block its mean (P,) and its components (C, P), and the global scale.
+    `tensors` holds for each kind of block its mean (P,), its components (C, P) and its scale.
     """
+
+    period = TIME
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         self.tensors = tensors
         self.channels = len(tensors["first.components"])
+        self.statistics = Statistics.identity(self.channels)
 
     @classmethod
     def fit(cls, videos: Iterable[Tensor], channels: int) -> "LinearCodec":
@@ -68,7 +78,6 @@ class LinearCodec:
         if not counts["first"]:
             raise GokuError("no clips to fit the linear codec on")
         tensors: dict[str, Tensor] = {}
-        variance = torch.zeros(channels, dtype=torch.float64)
         for kind in KINDS:
             count = max(counts[kind], 1)
             mean = sums[kind] / count
@@ -76,39 +85,66 @@ class LinearCodec:
             top = values.flip(0)[:channels].clamp_min(0)
             tensors[f"{kind}.mean"] = mean.float()
             tensors[f"{kind}.components"] = vectors.flip(1)[:, :channels].T.float().contiguous()
-            variance += top * counts[kind] / sum(counts.values())
-        tensors["scale"] = variance.mean().clamp_min(1e-12).rsqrt().float()
+            variance = top.mean()
+            # Without blocks of a kind, or with constant ones, there is nothing to scale.
+            tensors[f"{kind}.scale"] = (variance.rsqrt() if variance > EMPTY else torch.ones(())).float()
         return cls(tensors)
 
     @classmethod
-    def load(cls, folder: Path) -> "LinearCodec":
-        """Load what `save` wrote."""
-        return cls(load_file(folder / "codec.safetensors"))
+    def load(cls, folder: Path, tile: int = 0) -> "LinearCodec":
+        """Load what `save` wrote; `tile` changes nothing, since every block stands alone.
+
+        Raises:
+            GokuError: the file is missing, damaged or an older goku's.
+        """
+        path = folder / OWN_WEIGHTS
+        try:
+            tensors = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise GokuError(f"{path} is missing or damaged ({error}); remove {folder} and encode again") from error
+        if missing := [f"{kind}.{part}" for kind in KINDS for part in PARTS if f"{kind}.{part}" not in tensors]:
+            raise GokuError(f"{path} lacks {missing[0]}; remove {folder} and encode again")
+        return cls(tensors)
 
     def save(self, folder: Path) -> None:
         """Write the tensors and a readable configuration into an existing folder."""
-        save_file(self.tensors, folder / "codec.safetensors")
+        save_file(self.tensors, folder / OWN_WEIGHTS)
         config = {"codec": "linear", "channels": self.channels, "stride": [TIME, SPACE, SPACE]}
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
-    def encode(self, video_3THW: Tensor) -> Tensor:
-        """Return the latent (C, t, H/8, W/8) of a clip (3, T, H, W) in [-1, 1], T = 4k + 1."""
+    def to(self, device: Any) -> Self:
+        """Move to a device."""
+        self.tensors = {name: x.to(device) for name, x in self.tensors.items()}
+        return self
+
+    def check_frames(self, frames: int) -> None:
+        """Refuse any number of frames but 4k + 1 (UsageError)."""
+        check_frames(frames, self.period)
+
+    def moments(self, video_3THW: Tensor) -> Moments:
+        """Return the latent (C, t, H/8, W/8) of a clip (3, T, H, W) in [-1, 1], without a variance.
+
+        Raises:
+            UsageError: T is not 4k + 1.
+        """
+        self.check_frames(video_3THW.shape[1])
         parts = [("first", video_3THW[:, :1]), ("later", video_3THW[:, 1:])]
         latents = [self._project(kind, part) for kind, part in parts if part.shape[1]]
-        return torch.cat(latents).permute(3, 0, 1, 2).contiguous() * self.tensors["scale"]
+        return Moments(torch.cat(latents).permute(3, 0, 1, 2).contiguous(), None)
 
-    def decode(self, latent_CTHW: Tensor) -> Tensor:
+    def decode(self, z_CTHW: Tensor) -> Tensor:
         """Return the clip (3, T, H, W) in about [-1, 1] of a latent."""
-        x = (latent_CTHW / self.tensors["scale"]).permute(1, 2, 3, 0)
+        x = z_CTHW.permute(1, 2, 3, 0)
         parts = [("first", x[:1]), ("later", x[1:])]
         return torch.cat([self._restore(kind, part) for kind, part in parts if len(part)], dim=1)
 
     def _project(self, kind: str, part: Tensor) -> Tensor:
-        x = blocks(part, KINDS[kind]) - self.tensors[f"{kind}.mean"]
-        return x @ self.tensors[f"{kind}.components"].T
+        mean, components, scale = (self.tensors[f"{kind}.{name}"] for name in PARTS)
+        return (blocks(part, KINDS[kind]) - mean) @ components.T * scale
 
     def _restore(self, kind: str, x: Tensor) -> Tensor:
-        return unblocks(x @ self.tensors[f"{kind}.components"] + self.tensors[f"{kind}.mean"], KINDS[kind])
+        mean, components, scale = (self.tensors[f"{kind}.{name}"] for name in PARTS)
+        return unblocks(x / scale @ components + mean, KINDS[kind])
 
 
 def to_unit(frames_THW3: np.ndarray) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from goku_cli.errors import UsageError
 from goku_cli.model import checkpoint, flow
-from goku_cli.model.codec import Codec, codec_fingerprint, load_codec
+from goku_cli.model.codec import Codec, codec_fingerprint, latent_statistics, load_codec
 from goku_cli.model.linear_codec import to_frames
 from goku_cli.model.noise import noise
 from goku_cli.model.objective import Objective
@@ -73,20 +73,25 @@ class Generator:
         self, model: Goku, codec: Codec, text: TextEncoder, config: dict[str, Any], objective: Objective
     ) -> None:
         self.model = model.eval()
-        self.codec = codec
+        self.statistics = latent_statistics(config["data"], codec)
         self.text = text
         self.config = config
         self.objective = objective
         self.device = next(model.parameters()).device
+        self.codec = codec.to(self.device)
         self._states: dict[str, Tensor] = {}
 
     @classmethod
-    def load(cls, path: Path, weights: str = "ema") -> "Generator":
+    def load(cls, path: Path, weights: str = "ema", tile: int = 0) -> "Generator":
         """Load a checkpoint, or the newest of a run's folder, onto the GPU when there is one.
 
+        Args:
+            weights: ema or raw.
+            tile: side in pixels of the squares that the VAE decodes in, to save memory; 0 decodes whole frames.
+
         Raises:
-            UsageError: no checkpoint there, a VAE's, an older goku's, or its codec is gone or not the one it was
-                trained with.
+            UsageError: an impossible `tile`, no checkpoint there, a VAE's, an older goku's, or its codec is gone or not
+                the one it was trained with.
             GokuError: a file is damaged.
         """
         folder = checkpoint.resolve(path)
@@ -95,7 +100,7 @@ class Generator:
         model = Goku(build(ModelConfig, config["model"], where=f"{folder}/config.json"))
         model.load_state_dict(checkpoint.read_weights(folder, f"{'ema' if weights == 'ema' else 'model'}.safetensors"))
         codec_folder = folder / config["data"]["codec"]  # within a converted checkpoint, elsewhere for a trained one
-        codec = load_codec(codec_folder)
+        codec = load_codec(codec_folder, tile)
         if codec_fingerprint(codec_folder) != config["data"]["codec_sha256"]:
             raise UsageError(f"{codec_folder} is not the VAE that {folder} was trained with")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -110,12 +115,14 @@ class Generator:
         """Return a request that takes from training what is not given.
 
         Raises:
-            UsageError: a size that is not HEIGHTxWIDTH, both divisible by 16.
+            UsageError: a size that is not HEIGHTxWIDTH, both divisible by 16, or frames that the codec does not take.
         """
         height, _, width = (size or self.config["data"]["size"]).partition("x")
         if not (height.isdigit() and width.isdigit()) or int(height) % 16 or int(width) % 16:
             raise UsageError(f"--size must be HEIGHTxWIDTH, both divisible by 16, e.g. 48x80, not {size}")
-        return Request(prompt, seed, frames or int(self.config["data"]["frames"]), int(height), int(width))
+        frames = frames or int(self.config["data"]["frames"])
+        self.codec.check_frames(frames)
+        return Request(prompt, seed, frames, int(height), int(width))
 
     def latent_shape(self, request: Request) -> tuple[int, int, int, int]:
         """Return the shape (C, t, H/8, W/8) of a request's latent."""
@@ -167,8 +174,8 @@ class Generator:
         times_SB = sampling_times(self.objective, steps, shapes)
         times_SN1 = times_SB.repeat_interleave(lengths, dim=1)[..., None]
         *_, x_1 = solve(self.objective, solver, field, both.tokens[:n], times_SN1)
-        for request, latent in zip(requests, unpack(x_1.cpu(), shapes), strict=True):
-            yield request, to_frames(self.codec.decode(latent))
+        for request, latent in zip(requests, unpack(x_1, shapes), strict=True):
+            yield request, to_frames(self.codec.decode(self.statistics.restore(latent)).cpu())
 
     def _text(self, prompt: str) -> Tensor:
         if prompt not in self._states:

@@ -6,6 +6,7 @@ rank reads that and the shards beside the manifest. A step is drawn on every ran
 samples of its own packs are then read.
 """
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from goku_cli.errors import GokuError
 from goku_cli.manifest.shards import ShardReader
-from goku_cli.model.noise import Key, stream
+from goku_cli.model.codec import Statistics
+from goku_cli.model.noise import Key, noise, stream
 from goku_cli.model.packing import token_count
 
 HELD_OUT_SHARE = 20
@@ -62,15 +64,19 @@ class Index:
 
     train: pd.DataFrame
     held_out: pd.DataFrame
+    statistics: Statistics
+    """By which every latent is normalized; frozen with the run."""
 
     @classmethod
     def read(cls, path: Path) -> "Index":
-        """Read `data.parquet`."""
+        """Read `data.parquet`, and from `recipe.json` beside it the statistics."""
         table = pd.read_parquet(path)
+        frozen = json.loads(path.with_name("recipe.json").read_text())["data"]["statistics"]
+        statistics = Statistics(tuple(frozen["mean"]), tuple(frozen["std"]))
         held = table["clip"].map(lambda clip: int(clip[:8], 16) % HELD_OUT_SHARE == 0)
         if held.all() or not held.any():  # a handful of clips: measure on what there is
-            return cls(table, table)
-        return cls(table[~held].reset_index(drop=True), table[held].reset_index(drop=True))
+            return cls(table, table, statistics)
+        return cls(table[~held].reset_index(drop=True), table[held].reset_index(drop=True), statistics)
 
 
 class Latents:
@@ -78,9 +84,11 @@ class Latents:
 
     def __init__(
         self, index: Index, root: Path, null_text: tuple[str, str], *, seed: int, image_share: float,
-        text_dropout: float,
+        text_dropout: float, sample_posterior: bool = False,
     ) -> None:  # fmt: skip
+        """Read from `root`; with `sample_posterior` a latent is drawn from its posterior, and else is its mean."""
         self.index = index
+        self.sample_posterior = sample_posterior
         self.null_text = null_text
         self.seed = seed
         self.text_dropout = text_dropout
@@ -89,7 +97,7 @@ class Latents:
         is_image = index.train["frames"].to_numpy() == 1
         weights = index.train["weight"].to_numpy(float)
         self._groups = [np.flatnonzero(is_image & (weights > 0)), np.flatnonzero(~is_image & (weights > 0))]
-        self._odds = [weights[group] / weights[group].sum() if len(group) else None for group in self._groups]
+        self._reach = [weights[group].cumsum() for group in self._groups]
         self._image_share = image_share if all(map(len, self._groups)) else float(len(self._groups[1]) == 0)
         self._tokens = np.array([token_count(shape) for shape in index.train["shape"]])
 
@@ -100,7 +108,9 @@ class Latents:
         spent = [0, 0]
         while sum(spent) < tokens:
             video = self._image_share < 1 and spent[0] >= self._image_share * sum(spent)
-            row = int(rng.choice(self._groups[video], p=self._odds[video]))
+            reach = self._reach[video]  # a draw is one search among millions of rows, not a pass over them
+            place = int(np.searchsorted(reach, rng.random() * reach[-1], side="right"))
+            row = int(self._groups[video][min(place, len(reach) - 1)])
             spent[video] += int(self._tokens[row])
             rows.append(row)
         seen: Counter[int] = Counter()
@@ -123,13 +133,13 @@ class Latents:
         return Draw(row, int(self._tokens[row]), text, length, u, ("noise", *key))
 
     def read(self, draw: Draw) -> Example:
-        """Read a sample and draw its noise.
+        """Read a sample, normalized, and draw its noise.
 
         Raises:
             GokuError: its latent holds NaN or infinity.
         """
         entry: Any = self.index.train.iloc[draw.row]
-        latent = self._latent(entry)
+        latent = self._latent(entry, ("posterior", *draw.key[1:]) if self.sample_posterior else None)
         x_0 = torch.from_numpy(stream(*draw.key).standard_normal(latent.shape, dtype="float32"))
         return Example(latent, self.text(draw.text), x_0, draw.u, entry["clip"])
 
@@ -138,18 +148,22 @@ class Latents:
         found = []
         for i in range(min(limit, len(self.index.held_out))):
             entry: Any = self.index.held_out.iloc[i]
-            latent = self._latent(entry)
+            latent = self._latent(entry, None)
             x_0 = torch.from_numpy(stream("held out", entry["key"]).standard_normal(latent.shape, dtype="float32"))
             text = self.text((entry["text_shards"][0], entry["text_keys"][0]))
             found.append(Example(latent, text, x_0, 0.5, entry["clip"]))
         return sorted(found, key=lambda example: (example.latent.shape, len(example.text)))
 
-    def _latent(self, entry: Any) -> Tensor:
-        latent = torch.from_numpy(self._shards.read(entry["shard"], entry["key"]))
-        if not latent.isfinite().all():
+    def _latent(self, entry: Any, noise_key: tuple[Key, ...] | None) -> Tensor:
+        """Return the posterior's mean (C, T, H, W) or, with a key of noise, a sample of it; normalized, float32."""
+        z = torch.from_numpy(self._shards.read(entry["shard"], entry["key"])).float()
+        if noise_key is not None and entry["logvar"]:
+            logvar = torch.from_numpy(self._shards.read(entry["shard"], f"{entry['key']}.logvar")).float()
+            z = z + (0.5 * logvar).exp() * noise(tuple(z.shape), *noise_key)
+        if not z.isfinite().all():
             raise GokuError(f"the latent of clip {entry['clip']} in {entry['shard']} holds NaN or infinity; remove "
                             "that file and encode again with: goku encode-latents MANIFEST")  # fmt: skip
-        return latent
+        return self.index.statistics.normalize(z)
 
     def text(self, place: tuple[str, str]) -> Tensor:
         """Return text states by (shard, key), kept in memory: captions repeat."""

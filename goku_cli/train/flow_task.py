@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from goku_cli.model import process
 from goku_cli.model.checkpoint import write_weights
 from goku_cli.model.flops import step_flops
+from goku_cli.model.objective import Objective
 from goku_cli.model.packing import Pack, pack, patchify, shape_of
 from goku_cli.model.presets import ModelConfig
 from goku_cli.model.transformer import Goku
@@ -41,8 +42,11 @@ class Batch:
 class FlowTask:
     """What the loop asks of a kind of training: a model, batches, a loss, an evaluation, an export."""
 
-    def __init__(self, recipe: Recipe, config: ModelConfig, latents: Latents, rank: int, world: int) -> None:
+    def __init__(
+        self, recipe: Recipe, config: ModelConfig, objective: Objective, latents: Latents, rank: int, world: int
+    ) -> None:
         self.recipe = recipe
+        self.objective = objective
         self.latents = latents
         self.rank = rank
         self.world = world
@@ -85,11 +89,11 @@ class FlowTask:
         examples = sorted(examples, key=lambda example: (example.latent.shape, len(example.text)))
         u_B = torch.tensor([example.u for example in examples])
         shapes = [shape_of(example.latent) for example in examples]
-        t_B = process.training_times(self.recipe.objective, u_B.double(), shapes).float()
+        t_B = process.training_times(self.objective, u_B.double(), shapes).float()
         return self._corrupted(examples, t_B, weight)
 
     def _corrupted(self, examples: Sequence[Example], t_B: Tensor, weight: float) -> Batch:
-        objective = self.recipe.objective
+        objective = self.objective
         triples = [(example.x_0, example.latent, t) for example, t in zip(examples, t_B, strict=True)]
         x_t = pack(
             [process.corrupt(objective, *triple) for triple in triples],
@@ -135,9 +139,16 @@ class FlowTask:
         write_weights(folder, "model.safetensors", weights)
         write_weights(folder, "ema.safetensors", ema)
         return {
-            "kind": "flow", "model": asdict(self.config), "objective": asdict(self.recipe.objective),
+            "kind": "flow", "model": asdict(self.config), "objective": asdict(self.objective),
             "flow": asdict(self.recipe.flow),
         }  # fmt: skip
+
+    def state(self) -> dict[str, Any]:
+        """Return nothing: all that a resumed run needs is in the engine, or follows from the step."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
 
 
 def first_frame(latent_CTHW: Tensor) -> Tensor | None:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from goku_cli.errors import UsageError
-from goku_cli.manifest.shards import ShardReader
+from goku_cli.manifest.shards import ShardReader, check_shards
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.model import checkpoint
-from goku_cli.model.codec import codec_fingerprint
+from goku_cli.model.codec import codec_fingerprint, load_codec
+from goku_cli.model.objective import Objective
 from goku_cli.model.packing import token_count
 from goku_cli.model.presets import ModelConfig
 from goku_cli.publish import publish
@@ -23,7 +24,7 @@ from goku_cli.train.settings import Recipe, sized_model
 # Latents of one encoder with the weight and the encoded captions of their clip: the caption that was chosen, with
 # and without what was appended to it. A clip whose caption contradicts what was measured is not trained on.
 LATENTS = """
-SELECT latents.clip, latents.shard, latents.key, latents.shape, latents.frames, selections.weight,
+SELECT latents.clip, latents.shard, latents.key, latents.shape, latents.frames, latents.logvar, selections.weight,
     texts.text_shards, texts.text_keys, texts.text_tokens
 FROM latents JOIN selections USING (clip) JOIN (
     SELECT c.clip, list(t.shard ORDER BY t.key) AS text_shards, list(t.key ORDER BY t.key) AS text_keys,
@@ -71,7 +72,9 @@ def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs:
     """Write `recipe.json` and `data.parquet` into the run's folder and return the run.
 
     Raises:
-        UsageError: the selection has no clips, no latents or no encoded captions.
+        UsageError: the selection has no clips, no latents or no encoded captions, or its latents are not of the VAE
+            that lies there now, or not of the one that the first checkpoint was trained with.
+        GokuError: a shard is missing or not as long as it was written.
     """
     plan: dict[str, Any] = {}
     data = {"manifest": str(manifest.path.absolute()), "selection": selection}
@@ -84,6 +87,8 @@ def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs:
     if not rows:
         raise UsageError(f"nothing to train on in {manifest.path}#{selection}; look with: goku show {manifest.path}")
     _check_lengths(rows, recipe)
+    if recipe.kind != "vae":
+        check_shards(manifest, {shard for row in rows for shard in (row["shard"], *row["text_shards"])})
     folder = runs / f"{name}-{fingerprint([asdict(recipe), plan, rows])[:8]}"
     plan |= {"recipe": asdict(recipe), "data": data, "root": str(manifest.path.parent.absolute())}
     if not (folder / "recipe.json").exists():
@@ -102,41 +107,86 @@ def _check_lengths(rows: list[Row], recipe: Recipe) -> None:
 
 def _latents(manifest: Manifest, selection: str, recipe: Recipe) -> tuple[str, Row, dict[str, Any]]:
     """Return the query, its values, and the plan for the encoders of this selection."""
-    vae = _encoder(manifest, selection, "vae")
-    text = _encoder(manifest, selection, "text")
+    learned = None
+    if recipe.init_from:
+        found = checkpoint.resolve(Path(recipe.init_from))
+        learned = checkpoint.read_config(found)
+        learned["data"]["codec"] = str(found.absolute() / learned["data"]["codec"])
+    vae = _vae(manifest, selection, learned)
+    text = _encoders(manifest, selection, "text")[0]
     null = manifest.query(
         "SELECT shard, key FROM text_states WHERE encoder = ? AND text_id = left(sha256(''), 32)",
         [text["id"]],
     )[0]
     states = ShardReader(manifest.path.parent).read(null["shard"], null["key"])
     shape = manifest.value("SELECT shape FROM latents WHERE encoder = ? LIMIT 1", [vae["id"]])
-    made_with = json.loads(vae["settings"])
     plan = {
         "null_text": [null["shard"], null["key"]],
         **_model(recipe, latent_channels=shape[0], text_dim=states.shape[1]),
         "data": {
             "codec": vae["path"],
-            "codec_sha256": codec_fingerprint(Path(vae["path"])),
             "encoder": vae["id"],
+            "statistics": _statistics(manifest, vae, learned),
             "text": text["name"],
-            **made_with,
+            **json.loads(vae["settings"]),
         },
     }
     return LATENTS, {"vae": vae["id"], "text": text["id"], "selection": selection}, plan
 
 
+def _vae(manifest: Manifest, selection: str, learned: dict[str, Any] | None) -> Row:
+    """Return the encoder whose latents are trained on: the one of most clips, of those that a checkpoint knows.
+
+    Raises:
+        UsageError: the checkpoint knows none of them, or the VAE's folder holds another one by now.
+    """
+    encoders = _encoders(manifest, selection, "vae")
+    made_with = [json.loads(encoder["settings"]) for encoder in encoders]
+    known = None if learned is None else learned["data"].get("codec_sha256")
+    for encoder, settings in zip(encoders, made_with, strict=True):
+        if known is not None and settings["codec_sha256"] != known:
+            continue
+        if codec_fingerprint(Path(encoder["path"])) != settings["codec_sha256"]:
+            raise UsageError(f"{encoder['path']} is not the VAE that made these latents ({encoder['id']}); "
+                             f"encode again with: goku encode-latents {manifest.path}#{selection}")  # fmt: skip
+        return encoder
+    there = ", ".join(
+        f"{encoder['id']} ({encoder['name']}, {settings['size']}, {settings['frames']} frames)"
+        for encoder, settings in zip(encoders, made_with, strict=True)
+    )
+    raise UsageError(f"the latents of {manifest.path}#{selection} are of {there}, not of the VAE that the checkpoint "
+                     f"to begin with was trained with; encode with --vae {learned and learned['data']['codec']}"
+                     )  # fmt: skip
+
+
+def _statistics(manifest: Manifest, vae: Row, learned: dict[str, Any] | None) -> dict[str, Any]:
+    """Return mean and standard deviation by channel: the codec's own, else those that the checkpoint to begin with
+    was trained with, else those of all that this encoder encoded."""
+    own = load_codec(Path(vae["path"])).statistics
+    if own is not None:
+        return asdict(own)
+    if learned is not None and "statistics" in learned["data"]:
+        return dict(learned["data"]["statistics"])
+    sql = "SELECT mean, std FROM latent_statistics WHERE encoder = ? ORDER BY channel"
+    rows = manifest.query(sql, [vae["id"]])
+    # A channel that never changes has nothing to be scaled.
+    return {"mean": [row["mean"] for row in rows], "std": [row["std"] or 1.0 for row in rows]}
+
+
 def _model(recipe: Recipe, *, latent_channels: int, text_dim: int) -> dict[str, Any]:
-    """Return the model's configuration, and the checkpoint that it begins with.
+    """Return the model's configuration, what it learns, and the checkpoint that it begins with.
 
     Raises:
         UsageError: the checkpoint is of another size than the recipe, or learned other latents or texts.
     """
     if not recipe.init_from:
         config = sized_model(recipe, latent_channels=latent_channels, text_dim=text_dim)
-        return {"model": asdict(config), "init_from": ""}
+        return {"model": asdict(config), "objective": asdict(recipe.objective or Objective()), "init_from": ""}
     found = checkpoint.resolve(Path(recipe.init_from))
-    learned = checkpoint.read_config(found)["model"]
-    config = build(ModelConfig, {**learned, **recipe.model}, where=f"{found}, [model]")
+    learned = checkpoint.read_config(found)
+    if learned["kind"] != "flow":
+        raise UsageError(f"{found} holds a VAE; init_from wants a transformer's checkpoint")
+    config = build(ModelConfig, {**learned["model"], **recipe.model}, where=f"{found}, [model]")
     if recipe.size:
         wanted = sized_model(recipe, latent_channels=config.latent_channels, text_dim=config.text_dim)
         if (wanted.layers, wanted.dim, wanted.heads) != (config.layers, config.dim, config.heads):
@@ -148,13 +198,14 @@ def _model(recipe: Recipe, *, latent_channels: int, text_dim: int) -> dict[str, 
         if has != gets:
             raise UsageError(f"{found} was trained for {what} of {has}, the manifest's are {gets}; encode again with "
                              "the VAE and text encoder of that checkpoint")  # fmt: skip
-    return {"model": asdict(config), "init_from": str(found.absolute())}
+    objective = asdict(recipe.objective) if recipe.objective else learned["objective"]
+    return {"model": asdict(config), "objective": objective, "init_from": str(found.absolute())}
 
 
-def _encoder(manifest: Manifest, selection: str, kind: str) -> Row:
-    """Return the encoder that encoded most of the selection; of several such, the newest."""
+def _encoders(manifest: Manifest, selection: str, kind: str) -> list[Row]:
+    """Return the encoders of a selection, the one that encoded most of it first; of several such, the newest."""
     rows = manifest.query(ENCODERS[kind], [selection])
     if not rows:
         where = f"{manifest.path}#{selection}"
         raise UsageError(f"{where} has no latents yet; make them with: goku encode-latents {where}")
-    return rows[0]
+    return rows

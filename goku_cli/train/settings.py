@@ -10,6 +10,8 @@ from goku_cli.model.presets import SIZES, ModelConfig, Recompute, model_values
 from goku_cli.recipe import build, read_toml
 
 KINDS = ("flow", "vae")
+PERCEPTUAL = ("ssim", "none")
+VGG16 = "curl -LO https://download.pytorch.org/models/vgg16-397923af.pth"
 
 
 @dataclass(frozen=True)
@@ -65,15 +67,49 @@ class Flow:
 
 @dataclass(frozen=True)
 class Vae:
-    """Loss weights of a VAE trained from scratch."""
+    """A VAE trained from scratch: its widths, what it sees, and its losses. L1 has the weight 1."""
 
-    kl: float = 1e-6
     base_dim: int = 16
     latent_channels: int = 16
     size: str = "48x80"
     frames: int = 9
     fps: float = 8.0
     image_share: float = 0.5
+    """Share of the steps that see images, when there are both."""
+    kl: float = 1e-6
+    perceptual: str = "ssim"
+    """ssim, lpips:FILE (torchvision's weights of VGG16 or AlexNet) or none."""
+    perceptual_weight: float = 0.1
+    adversarial_weight: float = 0.0
+    """Of a term that is already as strong as the reconstruction; 0 trains no discriminator."""
+    adversarial_from: int = 0
+    """First step of the discriminator."""
+    discriminator_dim: int = 32
+
+    def __post_init__(self) -> None:
+        height, _, width = self.size.partition("x")
+        if not (height.isdigit() and width.isdigit()) or not int(height) or int(height) % 16 or int(width) % 16:
+            raise UsageError(f"[vae] size must be HEIGHTxWIDTH, both divisible by 16, e.g. 48x80, not {self.size}")
+        if self.frames < 1 or self.frames % 4 != 1:
+            raise UsageError(f"[vae] frames must be 4k+1 (1, 5, 9, ...), not {self.frames}")
+        if self.discriminator_dim < 4 or self.discriminator_dim % 4:
+            raise UsageError(f"[vae] discriminator_dim must be a multiple of 4, not {self.discriminator_dim}")
+        kind, colon, file = self.perceptual.partition(":")
+        if self.perceptual not in PERCEPTUAL and not (kind == "lpips" and colon):
+            raise UsageError(f'[vae] perceptual must be {", ".join(PERCEPTUAL)} or lpips:FILE, not "{self.perceptual}"')
+        if colon and not Path(file).is_file():
+            raise UsageError(f"[vae] perceptual: no weights at {file}; get them with: {VGG16}")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        for name in ("kl", "perceptual_weight", "adversarial_weight", "adversarial_from"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"[vae] {name} must be 0 or more, not {getattr(self, name)}")
+        for name in ("base_dim", "latent_channels", "fps"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"[vae] {name} must be positive, not {getattr(self, name)}")
+        if not 0 <= self.image_share <= 1:
+            raise UsageError(f"[vae] image_share must lie between 0 and 1, not {self.image_share}")
 
 
 @dataclass(frozen=True)
@@ -88,8 +124,8 @@ class Recipe:
     """Fields of ModelConfig that differ from that row, or from the checkpoint of `init_from`."""
     init_from: str = ""
     """A checkpoint, or a run, whose weights this one begins with."""
-    objective: Objective = field(default_factory=Objective)
-    """What the transformer learns to predict; a VAE ignores it."""
+    objective: Objective | None = None
+    """What the transformer learns to predict; without it, what `init_from` learned, or the default."""
     flow: Flow = field(default_factory=Flow)
     vae: Vae = field(default_factory=Vae)
 

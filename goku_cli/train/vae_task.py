@@ -1,25 +1,42 @@
-"""Training an image-video VAE of the Wan class from scratch, on frames of the selected clips."""
+"""Training an image-video VAE of the Wan class from scratch, on frames of the selected clips.
 
-from collections.abc import Iterable
+Shapes: B clips of T frames of H x W pixels.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from goku_cli.errors import GokuError
 from goku_cli.media.window import read_windows
+from goku_cli.model.checkpoint import write_weights
+from goku_cli.model.diffusers_codec import build
 from goku_cli.model.linear_codec import to_unit
 from goku_cli.model.noise import stream
-from goku_cli.model.wan_codec import TINY, WanCodec, build_wan
+from goku_cli.model.published import STEM
+from goku_cli.train.adversary import Adversary
 from goku_cli.train.data import HELD_OUT_SHARE
+from goku_cli.train.distances import load_perceptual
 from goku_cli.train.settings import Recipe
+from goku_cli.train.vae_figures import figures
 
 HELD_OUT_CLIPS = 16
+"""Of each kind: images and videos."""
 MAX_CLIPS = 2_000
 """Clips held in memory as frames (a 9 x 48 x 80 window is 100 kB)."""
+TINY: dict[str, Any] = {
+    "_class_name": "AutoencoderKLWan", "dim_mult": [1, 2, 2, 2], "num_res_blocks": 1, "attn_scales": [],
+    "temperal_downsample": [False, True, True], "dropout": 0.0,
+}  # fmt: skip
+"""Smallest useful depths; `temperal_downsample` is spelled as diffusers spells it."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +47,11 @@ class Frames:
     """(B, 3, T, H, W) in [-1, 1]"""
     noise: Tensor
     """Of the posterior, like its mean."""
+    step: int
 
     def to(self, device: torch.device) -> "Frames":
         """Return the same on another device."""
-        return Frames(self.video.to(device), self.noise.to(device))
+        return Frames(self.video.to(device), self.noise.to(device), self.step)
 
 
 class AutoEncode(nn.Module):
@@ -51,80 +69,121 @@ class AutoEncode(nn.Module):
 
 
 class VaeTask:
-    """Reconstruction (L1) and KL on images and videos jointly."""
+    """Reconstruction, KL, perceptual and adversarial terms on images and videos jointly."""
 
     def __init__(self, recipe: Recipe, clips: pd.DataFrame, rank: int, world: int) -> None:
         self.recipe = recipe
+        self.settings = recipe.vae
         self.rank = rank
         self.tokens = recipe.train.tokens_per_step // world
         torch.manual_seed(recipe.train.seed)
-        self.wan = TINY | {"base_dim": recipe.vae.base_dim, "z_dim": recipe.vae.latent_channels}
-        for name, value in (("latents_mean", 0.0), ("latents_std", 1.0)):
-            self.wan[name] = [value] * recipe.vae.latent_channels
-        self.model: nn.Module = AutoEncode(build_wan(self.wan))
-        held = clips["clip"].map(lambda clip: int(clip[:8], 16) % HELD_OUT_SHARE == 0)
-        self.held_out = self._load(clips[held if held.any() else ~held].head(HELD_OUT_CLIPS))
-        self.images: list[Tensor] = []
-        self.videos: list[Tensor] = []
-        for video in self._load(clips[~held if not held.all() else held].head(MAX_CLIPS)):
-            (self.videos if video.shape[1] > 1 else self.images).append(video)
+        channels = self.settings.latent_channels
+        # Means of zero and deviations of one say that nobody has measured these latents yet.
+        self.wan = TINY | {"base_dim": self.settings.base_dim, "z_dim": channels}
+        self.wan |= {"latents_mean": [0.0] * channels, "latents_std": [1.0] * channels}
+        self.model = AutoEncode(build(self.wan))
+        self.perceptual = load_perceptual(self.settings.perceptual)
+        self.adversary: Adversary | None = None
+        if self.settings.adversarial_weight:
+            cuda = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            device = cuda if torch.cuda.is_available() else torch.device("cpu")
+            self.adversary = Adversary(self.settings.discriminator_dim, recipe.train.lr, device)
+        self._terms: dict[str, Tensor] = {}
+        self._reason = ""
+        self._read(clips)
 
-    def _load(self, clips: pd.DataFrame) -> list[Tensor]:
-        settings, found = self.recipe.vae, []
-        height, _, width = settings.size.partition("x")
+    def _read(self, clips: pd.DataFrame) -> None:
+        held = clips["clip"].map(lambda clip: int(clip[:8], 16) % HELD_OUT_SHARE == 0)
+        if held.all() or not held.any():  # a handful of clips: measure on what there is
+            train = held_out = clips
+        else:
+            train, held_out = clips[~held], clips[held]
+        is_image = held_out["start_us"] == held_out["end_us"]
+        chosen = pd.concat([held_out[is_image].head(HELD_OUT_CLIPS), held_out[~is_image].head(HELD_OUT_CLIPS)])
+        self.held_out = list(self._windows(chosen))
+        windows = list(self._windows(train.head(MAX_CLIPS)))
+        self.images = [window for window in windows if len(window) == 1]
+        self.videos = [window for window in windows if len(window) > 1]
+        if not windows or not self.held_out:
+            raise GokuError(f"no clip can be trained on at {self.settings.size}, e.g. {self._reason}")
+
+    def _windows(self, clips: pd.DataFrame) -> Iterator[np.ndarray]:
+        """Yield one window (T, H, W, 3) uint8 of each clip that can be read and is large enough."""
+        height, _, width = self.settings.size.partition("x")
         for row in clips.itertuples():
-            windows = read_windows(
-                Path(row.source_path), start_us=row.start_us, end_us=row.end_us, fps=settings.fps,
-                frames=settings.frames, windows=1, bucket=(int(height), int(width)),
-            )  # fmt: skip
-            found += [to_unit(frames) for _, frames in windows]
-        return found
+            try:
+                for _, frames in read_windows(
+                    Path(row.source_path), start_us=row.start_us, end_us=row.end_us, fps=self.settings.fps,
+                    frames=self.settings.frames, windows=1, bucket=(int(height), int(width)),
+                ):  # fmt: skip
+                    yield frames
+            except (GokuError, FileNotFoundError) as error:
+                self._reason = f"{row.source_path}: {error}"
 
     def batches(self, step: int) -> Iterable[Frames]:
-        """Yield the one batch of a step: videos of one kind and size."""
+        """Yield the one batch of a step: clips of one kind and size."""
         rng = stream(self.recipe.train.seed, "batch", step, self.rank)
-        pool = self.images if rng.random() < self.recipe.vae.image_share else self.videos
+        pool = self.images if rng.random() < self.settings.image_share else self.videos
         pool = pool or self.images or self.videos
         first = pool[int(rng.integers(len(pool)))]
-        alike = [video for video in pool if video.shape == first.shape]
-        _, frames, height, width = first.shape
+        alike = [window for window in pool if window.shape == first.shape]
+        frames, height, width, _ = first.shape
         latent = (1 + (frames - 1) // 4, height // 8, width // 8)
         count = max(1, self.tokens // (latent[0] * latent[1] * latent[2]))
-        video = torch.stack([alike[int(i)] for i in rng.integers(len(alike), size=count)])
-        shape = (count, self.recipe.vae.latent_channels, *latent)
-        yield Frames(video, torch.from_numpy(rng.standard_normal(shape, dtype="float32")))
+        video = torch.stack([to_unit(alike[int(i)]) for i in rng.integers(len(alike), size=count)])
+        shape = (count, self.settings.latent_channels, *latent)
+        yield Frames(video, torch.from_numpy(rng.standard_normal(shape, dtype="float32")), step)
 
     def loss(self, model: nn.Module, batch: Frames) -> Tensor:
-        """Return L1 reconstruction + KL, per pixel."""
+        """Return the weighted sum of the terms. The discriminator, once it has begun, learns first."""
         restored, mean, logvar = model(batch.video, batch.noise)
-        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / batch.video.numel()
-        return F.l1_loss(restored.float(), batch.video) + self.recipe.vae.kl * kl
+        restored = restored.float().clone()  # the engine watches gradients of its own outputs
+        reconstruction = F.l1_loss(restored, batch.video)
+        terms = {"l1": reconstruction}
+        if self.perceptual is not None:
+            terms["perceptual"] = self.perceptual.to(restored.device)(pictures(restored), pictures(batch.video))
+            reconstruction = reconstruction + self.settings.perceptual_weight * terms["perceptual"]
+        terms["kl"] = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / batch.video.numel()
+        total = reconstruction + self.settings.kl * terms["kl"]
+        if self.adversary is not None and batch.step >= self.settings.adversarial_from:
+            terms["discriminator"] = self.adversary.learn(batch.video, restored)
+            terms["adversarial"] = self.adversary.term(restored, reconstruction)
+            total = total + self.settings.adversarial_weight * terms["adversarial"]
+        self._terms = {name: term.detach() for name, term in terms.items()}
+        return total
 
     def diagnose(self) -> dict[str, float | str]:
-        """Return nothing: the loss is all there is to say."""
-        return {}
+        """Return the terms of this rank's last batch, unweighted but for the adversarial one."""
+        return {name: float(term) for name, term in self._terms.items()}
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Return L1 and PSNR (dB, of the range [-1, 1]) of held-out clips, decoded from the posterior's mean."""
+        """Return the figures of held-out clips, decoded from the posterior's mean."""
         device = next(model.parameters()).device
-        l1, square = [], []
-        for video in self.held_out:
-            latent = (1, self.recipe.vae.latent_channels, 1 + (video.shape[1] - 1) // 4,
-                      video.shape[2] // 8, video.shape[3] // 8)  # fmt: skip
-            restored = model(video[None].to(device), torch.zeros(latent, device=device))[0][0].cpu().clamp(-1, 1)
-            l1.append(float((restored - video).abs().mean()))
-            square.append(float((restored - video).square().mean()))
-        mse = sum(square) / len(square)
-        return {"held_out_loss": sum(l1) / len(l1), "psnr": float(10 * torch.log10(torch.tensor(4 / mse)))}
 
-    @torch.no_grad()
+        def restore(clip_3THW: Tensor) -> Tensor:
+            _, frames, height, width = clip_3THW.shape
+            shape = (1, self.settings.latent_channels, 1 + (frames - 1) // 4, height // 8, width // 8)
+            restored: Tensor = model(clip_3THW[None], torch.zeros(shape, device=device))[0][0]
+            return restored.float()
+
+        return figures((to_unit(window).to(device) for window in self.held_out), restore, self.perceptual)
+
     def export(self, folder: Path, weights: dict[str, Tensor], ema: dict[str, Tensor]) -> dict[str, Any]:
-        """Write the averaged weights as a codec folder whose latents have unit variance."""
-        vae = build_wan(self.wan)
-        vae.load_state_dict({name.removeprefix("vae."): value for name, value in ema.items()})
-        codec = WanCodec(vae, self.wan, 1.0)
-        latents = torch.cat([codec.encode(video).flatten() for video in self.held_out])
-        codec.scale = float(1 / latents.std().clamp_min(1e-6))
-        codec.save(folder)
-        return {"kind": "vae"}
+        """Write the averaged weights as diffusers names them, and return the config.json beside them."""
+        write_weights(folder, f"{STEM}.safetensors", {name.removeprefix("vae."): x for name, x in ema.items()})
+        return {"kind": "vae", **self.wan}
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run needs beside the model: the discriminator and its optimizer."""
+        return self.adversary.state() if self.adversary else {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        if self.adversary:
+            self.adversary.load_state(state)
+
+
+def pictures(video_B3THW: Tensor) -> Tensor:
+    """Return the frames of clips, (B * T, 3, H, W)."""
+    return video_B3THW.transpose(1, 2).flatten(0, 1)

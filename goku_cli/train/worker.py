@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from goku_cli.errors import GokuError
 from goku_cli.model import checkpoint
+from goku_cli.model.objective import Objective
 from goku_cli.model.presets import ModelConfig
 from goku_cli.model.transformer import Goku
 from goku_cli.recipe import build
@@ -42,6 +43,8 @@ class Task(Protocol):
     def diagnose(self) -> dict[str, float | str]: ...
     def evaluate(self, model: nn.Module) -> dict[str, float]: ...
     def export(self, folder: Path, weights: dict[str, Tensor], ema: dict[str, Tensor]) -> dict[str, Any]: ...
+    def state(self) -> dict[str, Any]: ...
+    def load_state(self, state: dict[str, Any]) -> None: ...
 
 
 def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, rank: int, world: int) -> Task:
@@ -55,7 +58,9 @@ def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, rank: int, world:
         index, Path(plan["root"]), tuple(plan["null_text"]), seed=recipe.train.seed,
         image_share=recipe.flow.image_share, text_dropout=recipe.flow.text_dropout,
     )  # fmt: skip
-    task = FlowTask(recipe, build(ModelConfig, plan["model"], where="recipe.json"), latents, rank, world)
+    config = build(ModelConfig, plan["model"], where="recipe.json")
+    objective = build(Objective, plan["objective"], where="recipe.json")
+    task = FlowTask(recipe, config, objective, latents, rank, world)
     if plan["init_from"]:
         begin_with(task.model, checkpoint.read_weights(Path(plan["init_from"]), "ema.safetensors"))
     return task
@@ -122,6 +127,7 @@ class Worker:
         checkpoint.verify(found[-1])
         _, state = self.engine.load_checkpoint(str(found[-1]), tag="deepspeed")
         self.step, self.figures, self.ema = state["step"], state["figures"], state["ema"]
+        self.task.load_state(state["task"])
 
     def train(self) -> None:
         """Run to the recipe's last step."""
@@ -198,14 +204,13 @@ class Worker:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
         deepspeed.comm.barrier()
-        state = {"step": self.step, "figures": self.figures, "ema": self.ema}
+        state = {"step": self.step, "figures": self.figures, "ema": self.ema, "task": self.task.state()}
         self.engine.save_checkpoint(str(temporary), tag="deepspeed", client_state=state, save_latest=False)
         deepspeed.comm.barrier()
         if self.rank == 0:
             config = self.task.export(temporary, self.engine.module.state_dict(), self.ema)
             config |= {"step": self.step, "figures": self.figures, "data": self.plan["data"]}
-            if config["kind"] == "flow":
-                (temporary / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+            (temporary / "config.json").write_text(json.dumps(config, indent=1) + "\n")
             checkpoint.finish(temporary, final)
             checkpoint.prune(self.run, self.settings.keep)
         deepspeed.comm.barrier()

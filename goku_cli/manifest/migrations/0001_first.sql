@@ -37,13 +37,19 @@ CREATE TABLE tags (
 CREATE TABLE selections (name TEXT, clip TEXT, weight DOUBLE, reason TEXT, run BIGINT);
 -- What made tensors: a VAE with its bucket and frame rate, or a text encoder. `id` is its fingerprint.
 CREATE TABLE encoders (id TEXT, kind TEXT, name TEXT, path TEXT, settings JSON, run BIGINT);
--- `start_us` is the time within the clip at which the window of frames begins.
+-- Files of tensors; `path` is relative to the manifest's folder.
+CREATE TABLE shards (path TEXT, bytes BIGINT, sha256 TEXT, run BIGINT);
+-- `start_us` is the time within the clip at which the window of frames begins; `flipped` windows are mirrored. The
+-- tensor `key` is the posterior's mean, and with `logvar` there is `key`.logvar beside it. `sums` and `squares` are
+-- the mean's sums over positions per channel: the statistics of any set of rows follow from them.
 CREATE TABLE latents (
-    clip TEXT, start_us BIGINT, encoder TEXT, bucket TEXT, frames INTEGER, fps DOUBLE,
-    shard TEXT, key TEXT, shape INTEGER[], run BIGINT
+    clip TEXT, start_us BIGINT, flipped BOOLEAN, encoder TEXT, bucket TEXT, frames INTEGER, fps DOUBLE,
+    shard TEXT, key TEXT, shape INTEGER[], logvar BOOLEAN, sums DOUBLE[], squares DOUBLE[], run BIGINT
 );
--- `text_id` is left(sha256(text), 32), so equal captions are encoded once.
-CREATE TABLE text_states (text_id TEXT, encoder TEXT, shard TEXT, key TEXT, tokens INTEGER, run BIGINT);
+-- `text_id` is left(sha256(text), 32), so equal captions are encoded once. A text was cut when `full_tokens` > `tokens`.
+CREATE TABLE text_states (
+    text_id TEXT, encoder TEXT, shard TEXT, key TEXT, tokens INTEGER, full_tokens INTEGER, run BIGINT
+);
 CREATE TABLE samples (
     id TEXT, name TEXT, prompt TEXT, metadata JSON, seed BIGINT, path TEXT, frames INTEGER, width INTEGER,
     height INTEGER, fps DOUBLE, settings JSON, checkpoint TEXT, sha256 TEXT, run BIGINT
@@ -70,3 +76,15 @@ CREATE VIEW clip_files AS
 SELECT clips.* EXCLUDE (thumbnail, key_colors), sources.kind, sources.rejected, files.path AS source_path,
     files.bytes AS source_bytes, files.mtime_ns AS source_mtime_ns
 FROM clips JOIN sources ON sources.id = clips.source LEFT JOIN source_files AS files ON files.source = clips.source;
+
+-- Mean and standard deviation of every latent channel of an encoder (channels count from 1).
+CREATE VIEW latent_statistics AS
+SELECT encoder, channel, total / n AS mean, sqrt(greatest(square / n - (total / n) ** 2, 0)) AS std
+FROM (
+    SELECT encoder, channel, fsum(total) AS total, fsum(square) AS square, sum(n)::DOUBLE AS n
+    FROM (
+        SELECT encoder, unnest(range(1, len(sums) + 1)) AS channel, unnest(sums) AS total,
+            unnest(squares) AS square, shape[2] * shape[3] * shape[4] AS n
+        FROM latents
+    ) GROUP BY encoder, channel
+);

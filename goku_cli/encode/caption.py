@@ -1,0 +1,59 @@
+"""Captions to the states of a text encoder, one row per token; equal captions are encoded once."""
+
+import functools
+import hashlib
+from pathlib import Path
+
+import torch
+
+from goku_cli.manifest.store import Manifest, Row
+from goku_cli.model.text import TextEncoder, load_text_encoder, text_fingerprint
+from goku_cli.publish import sha256
+from goku_cli.recipe import fingerprint
+from goku_cli.stage import Rows
+
+# What training may draw: the caption that was chosen, with and without what was appended to it.
+TEXTS = """
+SELECT DISTINCT said.text FROM captions AS said JOIN captions AS merged USING (clip) JOIN selections USING (clip)
+WHERE name = ? AND reason IS NULL AND merged.kind = 'merged' AND starts_with(merged.text, said.text) ORDER BY 1
+"""
+
+
+def selected_texts(manifest: Manifest, selection: str) -> list[str]:
+    """Return the distinct captions of a selection."""
+    return [row["text"] for row in manifest.query(TEXTS, [selection])]
+
+
+def text_id(text: str) -> str:
+    """Return the id of a caption's text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def text_encoder_row(name: str) -> Row:
+    """Return the encoder's row; its id names the encoder and, when it lies in a folder, the bytes of its files."""
+    kind, _, source = name.partition(":")
+    files = _files(Path(source)) if source else []
+    named = [text_fingerprint(kind if files else name), [[path.name, sha256(path)] for path in files]]
+    return {"id": fingerprint(named), "kind": "text", "name": name}
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of an encoder's folder, or of a pipeline's parts; none of a name on the hub."""
+    parts = [folder / part for part in ("text_encoder", "tokenizer") if (folder / part).is_dir()] or [folder]
+    return [path for part in parts for path in sorted(part.glob("*")) if path.is_file()]
+
+
+@functools.cache
+def _text_encoder(name: str) -> TextEncoder:
+    torch.set_num_threads(1)
+    return load_text_encoder(name)
+
+
+def encode_text(payload: tuple[str, str, str]) -> Rows:
+    """Encode one caption (runs in a worker process); more tokens than the encoder takes are cut off."""
+    text, name, encoder = payload
+    model = _text_encoder(name)
+    states = model.encode(text).numpy()
+    key = text_id(text)
+    row = {"text_id": key, "encoder": encoder, "key": key, "tokens": len(states), "full_tokens": model.count(text)}
+    return Rows(insert={"text_states": [row]}, tensors={key: states})
