@@ -84,14 +84,20 @@ class Rows:
     once: dict[str, list[Row]] = field(default_factory=dict)
     """Rows to insert by table unless a row with the same `id` is there (two files with the same bytes)."""
     tensors: dict[str, Any] = field(default_factory=dict)
-    """Arrays by key, which `store` must make durable before the rows are committed."""
+    """Arrays, or lists of arrays, by key, which `store` must make durable before the rows are committed."""
     partial: Failure | None = None
     """What was lost, when only a part of the item was good."""
 
     @property
     def tensor_bytes(self) -> int:
         """How large its tensors are together."""
-        return sum(array.nbytes for array in self.tensors.values())
+        return sum(map(_size, self.tensors.values()))
+
+
+def _size(held: Any) -> int:
+    if isinstance(held, list | tuple):
+        return sum(map(_size, held))
+    return getattr(held, "nbytes", 0)  # the names that lie beside arrays weigh nothing
 
 
 @dataclass

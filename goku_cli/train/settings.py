@@ -63,6 +63,8 @@ class Flow:
     text_dropout: float = 0.1
     image_share: float = 0.5
     """Share of the tokens that still images get, when there are both."""
+    sample_posterior: bool = False
+    """Draw latents from the VAE's posterior, anew each time, instead of taking its mean."""
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, rank: int, world:
     latents = Latents(
         index, Path(plan["root"]), tuple(plan["null_text"]), seed=recipe.train.seed,
         image_share=recipe.flow.image_share, text_dropout=recipe.flow.text_dropout,
+        sample_posterior=recipe.flow.sample_posterior,
     )  # fmt: skip
     config = build(ModelConfig, plan["model"], where="recipe.json")
     objective = build(Objective, plan["objective"], where="recipe.json")
