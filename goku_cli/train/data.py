@@ -140,7 +140,7 @@ class Latents:
         """
         entry: Any = self.index.train.iloc[draw.row]
         latent = self._latent(entry, ("posterior", *draw.key[1:]) if self.sample_posterior else None)
-        x_0 = torch.from_numpy(stream(*draw.key).standard_normal(latent.shape, dtype="float32"))
+        x_0 = noise(tuple(latent.shape), *draw.key)
         return Example(latent, self.text(draw.text), x_0, draw.u, entry["clip"])
 
     def held_out(self, limit: int) -> list[Example]:
@@ -149,7 +149,7 @@ class Latents:
         for i in range(min(limit, len(self.index.held_out))):
             entry: Any = self.index.held_out.iloc[i]
             latent = self._latent(entry, None)
-            x_0 = torch.from_numpy(stream("held out", entry["key"]).standard_normal(latent.shape, dtype="float32"))
+            x_0 = noise(tuple(latent.shape), "held out", entry["key"])
             text = self.text((entry["text_shards"][0], entry["text_keys"][0]))
             found.append(Example(latent, text, x_0, 0.5, entry["clip"]))
         return sorted(found, key=lambda example: (example.latent.shape, len(example.text)))
