@@ -123,8 +123,8 @@ def train(
     with Bar() as bar:
         checkpoint = launch(run, ranks=ranks, bar=bar)
     figures = last_figures(checkpoint)
-    if ranks > 1:
-        say(f"train: {balance(run)}")
+    if ranks > 1 and (told := balance(run)):
+        say(f"train: {told}")
     seconds = time.monotonic() - started
     with Manifest(file) as opened:
         opened.begin_run("train", {"recipe": str(path), "ranks": ranks})

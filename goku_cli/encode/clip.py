@@ -20,6 +20,7 @@ from goku_cli.errors import Cause, Fault
 from goku_cli.manifest.store import Row
 from goku_cli.media.window import read_windows
 from goku_cli.model.codec import Codec, load_codec
+from goku_cli.model.linear_codec import to_unit
 from goku_cli.stage import Rows
 
 
@@ -91,8 +92,7 @@ def encode_frames(codec: Codec, device: str, dtype: str, frames: np.ndarray) -> 
     Raises:
         Fault: INTERNAL, when one of them is not finite.
     """
-    pixels_THW3 = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
-    moments = codec.moments(pixels_THW3.permute(3, 0, 1, 2).float() / 127.5 - 1)
+    moments = codec.moments(to_unit(frames).to(device))
     mean = _stored(moments.mean_CTHW, dtype)
     return mean, None if moments.logvar_CTHW is None else _stored(moments.logvar_CTHW, dtype)
 

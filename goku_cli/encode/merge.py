@@ -11,6 +11,7 @@ from pathlib import Path
 from goku_cli.encode.codec import latents_folder
 from goku_cli.encode.lost import SPEAKING
 from goku_cli.errors import GokuError, UsageError
+from goku_cli.manifest.bounds import quoted
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.publish import publish, publish_folder, sha256
 
@@ -60,8 +61,7 @@ def merge(manifest: Manifest, path: Path) -> Merged:
     if path.exists() and path.samefile(manifest.path):
         raise UsageError(f"{path} is the manifest itself; name the copy that another machine worked on")
     Manifest(path, read_only=True).close()  # says what is wrong with it, if anything
-    quoted = str(path).replace("'", "''")
-    manifest.execute(f"ATTACH '{quoted}' AS other (READ_ONLY)")
+    manifest.execute(f"ATTACH {quoted(str(path))} AS other (READ_ONLY)")
     try:
         return _take_in(manifest, path)
     finally:

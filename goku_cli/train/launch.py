@@ -158,11 +158,11 @@ class Metrics:
 
 
 def balance(run: Run) -> str:
-    """Return a sentence on how evenly the run's steps lay on the ranks, and what would help."""
+    """Return a sentence on how evenly the run's steps lay on the ranks, and what would help; nothing of a VAE's run."""
     lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     shares = [line["balance"] for line in lines if "balance" in line]
     if not shares:
-        return "no step was logged"
+        return ""
     mean = sum(shares) / len(shares)
     hints = [line["hint"] for line in lines if "hint" in line]
     help_ = f"; {hints[-1]}" if hints and mean < GOOD_BALANCE else ""
