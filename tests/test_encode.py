@@ -9,6 +9,7 @@ import pytest
 import torch
 from encoded import make_encoded
 
+from goku_cli.encode import codec
 from goku_cli.encode.caption import text_id
 from goku_cli.encode.encode import encode_latents
 from goku_cli.encode.settings import EncodeSettings
@@ -80,6 +81,18 @@ def test_a_clip_that_vanished_is_a_failure_and_the_rest_goes_on(tmp_path):
         clips, _ = encode_latents(manifest, "small", EncodeSettings(channels=8, fps=12), workers=1, progress=Quiet())
         assert (clips.done, clips.failed) == (3, 1)
         assert "gone" in manifest.query("SELECT reason FROM failures")[0]["reason"]
+
+
+def test_a_fault_of_ours_is_not_taken_for_a_bad_clip(path, monkeypatch):
+    """Before, any error passed for a bad clip while the linear codec was fitted, and a bad codec was the end."""
+
+    def broken(*arguments):
+        raise TypeError("a fault of ours")
+
+    monkeypatch.setattr(codec, "clip_windows", broken)
+    with Manifest(path) as manifest, pytest.raises(TypeError, match="of ours"):
+        manifest.begin_run("test", {})
+        encode_latents(manifest, "small", EncodeSettings(channels=4), workers=1, progress=Quiet())
 
 
 def test_nothing_is_enlarged():

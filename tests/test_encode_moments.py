@@ -48,7 +48,11 @@ def latents(path, encoder):
 
 def newest(path):
     with Manifest(path, read_only=True) as manifest:
-        return manifest.value("SELECT id FROM encoders WHERE kind = 'vae' ORDER BY run DESC LIMIT 1")
+        return newest_of(manifest)
+
+
+def newest_of(manifest):
+    return manifest.value("SELECT id FROM encoders WHERE kind = 'vae' ORDER BY run DESC LIMIT 1")
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +138,34 @@ def test_verify_encodes_again_and_finds_what_is_off(path, tmp_path):
         shard.write_bytes(whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:])
         assert manifest.verify() == []  # by its size it is whole
         assert "is not what was written" in verify_latents(manifest, 0).broken[0]
+
+
+def test_tiles_make_an_encoder_of_their_own_that_verify_and_decode_know(tmp_path):
+    path = make_encoded(tmp_path, videos=1, images=1)
+    wan = str(tiny_wan(tmp_path / "wan"))
+    encode(path, vae=wan, size="96x160", windows=1)
+    whole = newest(path)
+    encode(path, vae=wan, size="96x160", windows=1, tile=64)
+    ours, theirs = latents(path, whole), latents(path, newest(path))
+    assert all(np.abs(x.astype(float) - theirs[key]).max() > 0 for key, x in ours.items())
+    with Manifest(path) as manifest:
+        manifest.execute("DELETE FROM latents WHERE encoder <> ?", [newest_of(manifest)])
+        assert vars(verify_latents(manifest, 9)) == {"windows": 2, "shards": 4, "worst": 0.0, "broken": []}
+        clip = manifest.clip(manifest.value("SELECT clip FROM latents WHERE frames = 1"))
+        assert write_beside(manifest, clip, tmp_path / "beside.png") == 1
+    for wrong, message in (({"tile": 50, "vae": wan}, "multiple of 32"), ({"tile": 64}, "leave --tile out")):
+        with pytest.raises(UsageError, match=message):
+            encode(path, **wrong)
+
+
+def test_checksums_find_what_is_not_what_was_encoded(path):
+    with Manifest(path) as manifest:
+        key = manifest.value("SELECT min(key) FROM latents")
+        manifest.execute("UPDATE latents SET crc = crc + 1 WHERE key = ?", [key])
+        (line,) = verify_latents(manifest, 50).broken
+        manifest.execute("UPDATE latents SET crc = crc - 1 WHERE key = ?", [key])
+    assert line.split()[1] == key
+    assert "checksum" in line
 
 
 def test_nan_is_a_failure_and_no_row(tmp_path):

@@ -7,12 +7,15 @@ import pytest
 from encoded import make_encoded
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from goku_cli.cli.app import app
 from goku_cli.encode.encode import encode_latents
-from goku_cli.encode.lost import forget, lost_shards
+from goku_cli.encode.lost import forget, lost_shards, remove_orphans
 from goku_cli.encode.merge import merge
 from goku_cli.encode.settings import EncodeSettings, Slice, size_of
 from goku_cli.errors import GokuError, UsageError
+from goku_cli.manifest.prune import prune
 from goku_cli.manifest.shards import check_shards
 from goku_cli.manifest.store import Manifest
 from goku_cli.stage import Quiet
@@ -85,7 +88,7 @@ def test_the_same_slice_twice_is_taken_once_and_other_values_are_told(copies):
     with Manifest(b) as manifest:
         twin = shutil.copytree(b.parent, b.parent.parent / "d") / b.name
     with Manifest(twin) as manifest:
-        manifest.execute("UPDATE latents SET sums = list_transform(sums, lambda x: x + 1)")
+        manifest.execute("UPDATE latents SET crc = crc + 1")
     with Manifest(path) as manifest:
         manifest.begin_run("test", {})
         count = merge(manifest, b).latents
@@ -125,3 +128,78 @@ def test_what_a_lost_shard_held_is_encoded_again(tmp_path):
         assert clips.done == 4
         assert manifest.query("SELECT key, sums FROM latents ORDER BY key") == before
         assert manifest.verify() == []
+
+
+def goku(path, *words):
+    return CliRunner().invoke(
+        app, ["encode-latents", str(path), "--channels", "8", "--windows", "2", "-j", "1", *words]
+    )
+
+
+def test_a_folder_without_any_of_its_shards_is_a_disk_that_is_not_mounted(tmp_path):
+    path = make_encoded(tmp_path, videos=1, images=3)
+    folder = tmp_path / "small.latents"
+    folder.rename(tmp_path / "elsewhere")
+    folder.mkdir()  # the mount point
+    refused = goku(path)
+    assert isinstance(refused.exception, GokuError)
+    assert f"all 2 shards in {folder} are gone; mount" in str(refused.exception)
+    assert "--forget-lost" in str(refused.exception)
+    with Manifest(path, read_only=True) as manifest:
+        before = manifest.query("SELECT key, crc FROM latents ORDER BY key")
+        assert len(before) == 5
+    assert goku(path, "--forget-lost").exit_code == 0
+    with Manifest(path, read_only=True) as manifest:
+        assert manifest.query("SELECT key, crc FROM latents ORDER BY key") == before
+        assert manifest.verify() == []
+
+
+def test_files_that_no_row_names_go_and_others_stay(tmp_path):
+    path = make_encoded(tmp_path, videos=1, images=3)
+    folder = tmp_path / "small.latents"
+    kept = {file.name for file in folder.iterdir()} | {"mine.safetensors"}
+    for name in ("0123456789ab.safetensors", ".0123456789ab.tmp-01234567.safetensors", "mine.safetensors"):
+        (folder / name).write_bytes(bytes(500_000))
+    with Manifest(tmp_path / ".small.import-01234567.duckdb", create=True) as killed:
+        killed.insert("shards", [{"path": "small.latents/0123456789ab.safetensors"}])
+    assert "1.0 MB of shards" in goku(path).stderr
+    assert {file.name for file in folder.iterdir()} == kept
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_shards_of_clips_that_are_gone_go_too_unless_another_manifest_names_them(tmp_path):
+    path = make_encoded(tmp_path, videos=1, images=3)
+
+    def files():
+        return {str(file.relative_to(tmp_path)) for file in tmp_path.glob("small.latents/*.safetensors")}
+
+    with Manifest(path) as manifest:
+        of = {name: manifest.value(f"SELECT any_value(shard) FROM {name}") for name in ("latents", "text_states")}
+        manifest.execute("DELETE FROM source_paths WHERE source = (SELECT min(id) FROM sources)")
+        assert prune(manifest) == 0  # other clips' latents lie there too
+        assert manifest.value("SELECT count(DISTINCT clip) FROM latents") == 3
+    assert files() == set(of.values())
+    shutil.copyfile(path, tmp_path / "copy.manifest")
+    shutil.copyfile(path, tmp_path / "torn.manifest")
+    (tmp_path / "torn.manifest").write_bytes(path.read_bytes()[:5000])
+    with Manifest(path) as manifest:
+        manifest.execute("DELETE FROM source_paths")
+        assert prune(manifest) == 0
+        assert {row["path"] for row in manifest.query("SELECT path FROM shards")} == {of["text_states"]}
+        assert files() == set(of.values())
+        for name in ("copy.manifest", "torn.manifest"):
+            assert remove_orphans(manifest) == 0
+            (tmp_path / name).unlink()
+        assert remove_orphans(manifest) > 1000
+        assert manifest.verify() == []
+    assert files() == {of["text_states"]}
+
+
+def test_a_shard_of_clips_that_are_gone_goes_with_them(tmp_path):
+    path = make_encoded(tmp_path, videos=1, images=1)
+    with Manifest(path) as manifest:
+        file = tmp_path / manifest.value("SELECT any_value(shard) FROM latents")
+        size = file.stat().st_size
+        manifest.execute("DELETE FROM source_paths")
+        assert prune(manifest) == size
+    assert not file.exists()

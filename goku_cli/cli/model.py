@@ -1,18 +1,22 @@
 """The model commands: encode-latents, train, sample, convert, eval."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goku_cli.cli.console import Bar, emit, reference_from, say, table, working
+from goku_cli.cli.console import Bar, Session, emit, reference_from, say, table, working
 from goku_cli.cli.options import AsJson, Output, Reference, Strict, Workers
 from goku_cli.encode.settings import BUCKETS, DTYPES, EncodeSettings, Slice, size_of
 from goku_cli.errors import UsageError
 from goku_cli.model.solvers import SOLVERS
 from goku_cli.sample.settings import SampleSettings
+
+if TYPE_CHECKING:
+    from goku_cli.train.plan import Run
 
 ENCODE = EncodeSettings()
 SAMPLE = SampleSettings()
@@ -34,11 +38,25 @@ def encode_latents(
     channels: Annotated[int, typer.Option(help="Latent channels of the linear VAE.")] = ENCODE.channels,
     allow_upscale: Annotated[bool, typer.Option("--allow-upscale", help="Enlarge what is smaller than that.")] = False,
     flip: Annotated[bool, typer.Option("--flip", help="Encode every window mirrored as well.")] = False,
-    dtype: Annotated[str, typer.Option(help=f"Of the stored latents: {', '.join(DTYPES)}.")] = ENCODE.dtype,
+    dtype: Annotated[
+        str, typer.Option(help=f"Of the stored latents and text states: {', '.join(DTYPES)}.")
+    ] = ENCODE.dtype,
+    tile: Annotated[
+        int, typer.Option(help="Side in pixels of the squares that a VAE works in, to save memory at 720p; 0: none.")
+    ] = ENCODE.tile,
     shard: Annotated[
         str | None, typer.Option(help="One machine's part, e.g. 3/8; each has a copy of the manifest.")
     ] = None,
     merge: Annotated[list[Path] | None, typer.Option(help="Instead, take in what another copy encoded.")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Instead, write the selection's latents as WebDataset tars into a new folder.")
+    ] = None,
+    take: Annotated[
+        list[Path] | None, typer.Option("--import", help="Instead, take in such a folder, or a tar; several times.")
+    ] = None,
+    forget_lost: Annotated[
+        bool, typer.Option("--forget-lost", help="Go on when all shards of a folder are gone: make them again.")
+    ] = False,
     workers: Workers = 0,
     output: Output = None,
     strict: Strict = False,
@@ -52,36 +70,61 @@ def encode_latents(
     Example: goku encode-latents manifests/my.duckdb --size 48x80 --frames 9 --fps 8
     """
     chosen = size_of(bucket, size)
-    settings = EncodeSettings(vae, text, chosen, frames, fps, windows, channels, allow_upscale, flip, dtype)
+    settings = EncodeSettings(vae, text, chosen, frames, fps, windows, channels, allow_upscale, flip, dtype, tile)
     part = Slice.parse(shard) if shard else Slice()
+    if sum(map(bool, (merge, export, take))) > 1:
+        raise UsageError("give one of --merge, --export and --import")
     if merge:
-        _merge(manifest, merge, output, as_json)
-        return
+        _merge(manifest, merge, output, as_json, forget_lost=forget_lost)
+    elif export:
+        _export(manifest, export, as_json)
+    elif take:
+        _import(manifest, take, output, as_json, forget_lost=forget_lost)
+    else:
+        arguments = vars(settings) | {"shard": shard}
+        with working("encode-latents", manifest, arguments=arguments, output=output, as_json=as_json) as session:
+            _encode(session, settings, part, workers=workers, strict=strict, forget_lost=forget_lost)
+
+
+def _encode(
+    session: Session, settings: EncodeSettings, part: Slice, *, workers: int, strict: bool, forget_lost: bool
+) -> None:
     from goku_cli.encode.encode import encode_latents as encode
     from goku_cli.encode.encode import remarks
+    from goku_cli.encode.lost import check_mounted, remove_orphans
+
+    manifest = session.manifest
+    selection = manifest.selection(session.name)
+    if not forget_lost:
+        check_mounted(manifest)
+    _forget_lost(session)
+    if freed := remove_orphans(manifest):
+        say(f"{freed / 1e6:.1f} MB of shards that no row names were removed")
+    clips, texts = encode(manifest, selection, settings, workers=workers, progress=session.bar, part=part)
+    session.count(texts, "captions")
+    session.count(clips, "clips")
+    for line in remarks(manifest, settings):
+        say(line)
+    session.output = f"{manifest.path}#{selection}"
+    clips.check("encode-latents", strict)
+    texts.check("encode-latents", strict)
+
+
+def _forget_lost(session: Session) -> None:
     from goku_cli.encode.lost import forget, lost_shards
 
-    arguments = vars(settings) | {"shard": shard}
-    with working("encode-latents", manifest, arguments=arguments, output=output, as_json=as_json) as session:
-        selection = session.manifest.selection(session.name)
-        if lost := lost_shards(session.manifest):
-            say(f"{len(lost)} shards are gone or cut; what they held of {forget(session.manifest, lost)} clips and "
-                "captions is no longer listed")  # fmt: skip
-        clips, texts = encode(session.manifest, selection, settings, workers=workers, progress=session.bar, part=part)
-        session.count(texts, "captions")
-        session.count(clips, "clips")
-        for line in remarks(session.manifest, settings):
-            say(line)
-        session.output = f"{session.manifest.path}#{selection}"
-        clips.check("encode-latents", strict)
-        texts.check("encode-latents", strict)
+    if lost := lost_shards(session.manifest):
+        items = forget(session.manifest, lost)
+        say(f"{len(lost)} shards are gone or cut; what they held of {items} clips and captions is no longer listed")
 
 
-def _merge(manifest: str | None, others: list[Path], output: Path | None, as_json: bool) -> None:
+def _merge(manifest: str | None, others: list[Path], output: Path | None, as_json: bool, *, forget_lost: bool) -> None:
     from goku_cli.encode.merge import merge
 
     arguments = {"merge": [str(other) for other in others]}
     with working("encode-latents", manifest, arguments=arguments, output=output, as_json=as_json) as session:
+        if forget_lost:
+            _forget_lost(session)
         for other in others:
             done = merge(session.manifest, other)
             say(f"{other}: {done}")
@@ -89,17 +132,43 @@ def _merge(manifest: str | None, others: list[Path], output: Path | None, as_jso
         session.output = str(session.manifest.path) + (f"#{session.name}" if session.name else "")
 
 
+def _export(manifest: str | None, folder: Path, as_json: bool) -> None:
+    from goku_cli.encode.export import export
+
+    with working("encode-latents", manifest, arguments={"export": str(folder)}, as_json=as_json) as session:
+        selection = session.manifest.selection(session.name)
+        say(f"export: {export(session.manifest, selection, folder, session.bar)}")
+        session.output = f"{session.manifest.path}#{selection}"
+
+
+def _import(manifest: str | None, paths: list[Path], output: Path | None, as_json: bool, *, forget_lost: bool) -> None:
+    from goku_cli.encode.importing import import_tars
+
+    arguments = {"import": [str(path) for path in paths]}
+    with working("encode-latents", manifest, arguments=arguments, output=output, as_json=as_json) as session:
+        if forget_lost:
+            _forget_lost(session)
+        done = import_tars(session.manifest, paths, session.bar)
+        say(f"import: {done}")
+        session.counts.update(vars(done))
+        session.output = str(session.manifest.path) + (f"#{session.name}" if session.name else "")
+
+
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that ships.")],
     manifest: Reference = None,
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
-    ranks: Annotated[int, typer.Option(help="Processes; 0 is one per GPU, or without one a core each, up to 4.")] = 0,
+    ranks: Annotated[
+        int, typer.Option(help="Processes on each node; 0 is one per GPU, or without one a core each, up to 4.")
+    ] = 0,
+    hostfile: Annotated[Path | None, typer.Option(help="Nodes, a line HOST slots=GPUS each; needs ssh.")] = None,
+    port: Annotated[int, typer.Option(help="Where the ranks meet; 0 takes a free one.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train as a recipe says: spawns the deepspeed launcher, also without a GPU.
 
-    The run's folder is named by recipe and data, so the same command goes on where it stopped. Prints the
-    checkpoint's folder.
+    The run's folder is named by recipe and data, so the same command goes on where it stopped. Ctrl-C saves first.
+    Under torchrun, srun or mpirun it is itself one of the ranks. Prints the checkpoint's folder.
 
     Example: goku train recipes/shapes.toml manifests/my.duckdb
     """
@@ -109,26 +178,52 @@ def train(
     path = find(".", recipe)
     settings = load_recipe(path)  # before torch is loaded: a typing error is answered at once
     from goku_cli.manifest.store import Manifest, parse_reference
-    from goku_cli.train.launch import attention_kernel, balance, default_ranks, last_figures, launch
-    from goku_cli.train.plan import prepare
+    from goku_cli.train import outer
+    from goku_cli.train.launch import Launch, attention_kernel, default_ranks, launch
+    from goku_cli.train.plan import Run, prepare
 
     kernel = attention_kernel(settings.train)
     file, name = parse_reference(reference_from(manifest))
     started = time.monotonic()
-    with Manifest(file) as opened:
-        run = prepare(opened, opened.selection(name), settings, path.stem, runs)
-    ranks = ranks or default_ranks()
-    say(f"train: {run.folder} on {run.clips} clips, {ranks} rank(s), attention by {kernel}, "
-        f"log in {run.folder}/launch.log")  # fmt: skip
-    with Bar() as bar:
-        checkpoint = launch(run, ranks=ranks, bar=bar)
+
+    def prepared() -> Run:
+        with Manifest(file) as opened:
+            run = prepare(opened, opened.selection(name), settings, path.stem, runs)
+        say(f"train: {run.folder} on {run.clips} clips, attention by {kernel}")
+        return run
+
+    found = outer.place(os.environ)
+    if found is not None:
+        run = outer.train_here(found, prepared)
+        if run is None:
+            return  # another rank prints
+    else:
+        how = Launch(ranks or (0 if hostfile else default_ranks()), hostfile, port)
+        how.check()
+        run = prepared()
+        say(f"train: {how.ranks or 'as the hostfile says'} rank(s), log in {run.folder}/launch.log")
+        with Bar() as bar:
+            launch(run, how, bar=bar, say=say)
+    _tell_run(run, file, {"recipe": str(path), "ranks": ranks}, time.monotonic() - started, as_json)
+
+
+def _tell_run(run: "Run", file: Path, arguments: dict[str, object], seconds: float, as_json: bool) -> None:
+    """Write a finished run into its manifest, say its figures, and print its checkpoint."""
+    from goku_cli.manifest.store import Manifest
+    from goku_cli.train.launch import last_figures
+    from goku_cli.train.losses import take_in
+    from goku_cli.train.watch import balance
+
+    checkpoint = run.finished
+    assert checkpoint is not None
     figures = last_figures(checkpoint)
-    if ranks > 1 and (told := balance(run)):
+    if told := balance(run.folder):
         say(f"train: {told}")
-    seconds = time.monotonic() - started
     with Manifest(file) as opened:
-        opened.begin_run("train", {"recipe": str(path), "ranks": ranks})
-        opened.end_run("ok", {"steps": settings.train.steps, **figures}, seconds, str(run.folder.absolute()))
+        opened.begin_run("train", arguments)
+        take_in(opened, run.folder)
+        counts = {"steps": run.recipe.train.steps, **figures}
+        opened.end_run("ok", counts, seconds, str(run.folder.absolute()))
     if "held_out_loss" in figures:
         untrained = figures.get("held_out_loss_untrained", float("nan"))
         say(f"train: held-out loss {figures['held_out_loss']:.4f}, untrained {untrained:.4f}")
@@ -149,6 +244,9 @@ def sample(
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH; empty as trained.")] = SAMPLE.size,
     weights: Annotated[str, typer.Option(help="ema or raw.")] = SAMPLE.weights,
     solver: Annotated[str, typer.Option(help=f"{', '.join(SOLVERS)}; ddim is for DDPM.")] = SAMPLE.solver,
+    tile: Annotated[
+        int, typer.Option(help="Side in pixels of the squares that a VAE decodes in, to save memory at 720p; 0: none.")
+    ] = SAMPLE.tile,
     seed: Annotated[int, typer.Option(help="Seed of the first sample; the next ones count up.")] = 0,
     count: Annotated[int, typer.Option(help="Samples per prompt.")] = 1,
     manifest: Annotated[
@@ -164,7 +262,7 @@ def sample(
 
     Example: goku sample runs/shapes-1a2b3c4d --prompt "a red circle moving left slowly"
     """
-    settings = SampleSettings(steps, guidance, frames, size, weights, solver)
+    settings = SampleSettings(steps, guidance, frames, size, weights, solver, tile)
     if sum(source is not None for source in (prompt or None, prompts, bench)) != 1:
         raise UsageError("give prompts in exactly one way: --prompt TEXT, --prompts FILE or --bench shapes")
     from goku_cli.model.checkpoint import resolve
@@ -178,7 +276,7 @@ def sample(
         rows = read_prompts(Path("/dev/stdin") if str(prompts) == "-" else prompts)
     else:
         rows = bench_prompts(bench) if bench else [{"prompt": text} for text in prompt or []]
-    generator = Generator.load(folder, weights)
+    generator = Generator.load(folder, weights, tile)
     wanted = requests(
         rows, lambda text, number, length: generator.default_request(text, number, length, size),
         frames=frames, seed=seed, count=count,

@@ -9,7 +9,7 @@ The text encoder (umT5-XXL: 23 GB) stays where it is; config.json says where.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from goku_cli.model.presets import ModelConfig
 from goku_cli.model.published import read_json, read_weights
 from goku_cli.model.shift import ShiftLaw
 from goku_cli.model.transformer import Goku
+from goku_cli.model.umt5 import ROWS
 from goku_cli.publish import publish_folder
 
 DRAWS = {"size": "480x832", "frames": 81, "fps": 16.0}
@@ -90,7 +91,7 @@ def read_transformer(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
             config = original.config_from_original(config)
         elif kind != wan_weights.CLASS:
             raise UsageError(f"{folder} holds {kind or 'no transformer'}; goku converts {wan_weights.CLASS} (Wan 2.1)")
-        model = wan_weights.config_from_wan(config)
+        model = replace(wan_weights.config_from_wan(config), text_rows=ROWS)
     except KeyError as error:
         raise UsageError(f"{folder}/config.json lacks {error}; fetch it again") from error
     weights = read_weights(folder)

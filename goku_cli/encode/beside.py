@@ -37,7 +37,8 @@ def write_beside(manifest: Manifest, clip: Row, path: Path) -> int:
     if path.suffix.lower() != suffix:
         raise UsageError(f"clip {clip['id']} is a {clip['kind']}; name a {suffix} file, e.g. --decode beside{suffix}")
     rows = [row for row in rows if row["encoder"] == rows[0]["encoder"]]
-    settings, codec = settings_of(rows[0]), loaded_codec(rows[0]["codec"], "cpu")
+    settings = settings_of(rows[0])
+    codec = loaded_codec(rows[0]["codec"], "cpu", settings.tile)
     windows = dict(clip_windows(clip, settings, codec.period, settings.windows))
     if missing := {row["start_us"] for row in rows} - windows.keys():
         raise GokuError(f"{clip['source_path']} has no window at {min(missing)} us any more; ingest it again")

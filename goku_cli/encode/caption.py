@@ -2,10 +2,13 @@
 
 import functools
 import hashlib
+import json
 from pathlib import Path
 
 import torch
 
+from goku_cli.encode.clip import as_stored
+from goku_cli.manifest.shards import checksum
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.model.text import TextEncoder, load_text_encoder, text_fingerprint
 from goku_cli.publish import sha256
@@ -29,12 +32,13 @@ def text_id(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def text_encoder_row(name: str) -> Row:
-    """Return the encoder's row; its id names the encoder and, when it lies in a folder, the bytes of its files."""
+def text_encoder_row(name: str, dtype: str) -> Row:
+    """Return the encoder's row; its id names the encoder, the type in which its states are stored and, when it lies in
+    a folder, the bytes of its files."""
     kind, _, source = name.partition(":")
     files = _files(Path(source)) if source else []
-    named = [text_fingerprint(kind if files else name), [[path.name, sha256(path)] for path in files]]
-    return {"id": fingerprint(named), "kind": "text", "name": name}
+    named = [text_fingerprint(kind if files else name), [[path.name, sha256(path)] for path in files], dtype]
+    return {"id": fingerprint(named), "kind": "text", "name": name, "settings": json.dumps({"dtype": dtype})}
 
 
 def _files(folder: Path) -> list[Path]:
@@ -49,11 +53,18 @@ def _text_encoder(name: str) -> TextEncoder:
     return load_text_encoder(name)
 
 
-def encode_text(payload: tuple[str, str, str]) -> Rows:
-    """Encode one caption (runs in a worker process); more tokens than the encoder takes are cut off."""
-    text, name, encoder = payload
+def encode_text(payload: tuple[str, str, str, str]) -> Rows:
+    """Encode one caption (runs in a worker process); more tokens than the encoder takes are cut off.
+
+    Raises:
+        Fault: INTERNAL, when its states are not finite in the type in which they are stored.
+    """
+    text, name, encoder, dtype = payload
     model = _text_encoder(name)
-    states = model.encode(text).numpy()
+    states = as_stored(model.encode(text), dtype, "its text states hold")
     key = text_id(text)
-    row = {"text_id": key, "encoder": encoder, "key": key, "tokens": len(states), "full_tokens": model.count(text)}
+    row = {
+        "text_id": key, "encoder": encoder, "key": key, "tokens": len(states), "full_tokens": model.count(text),
+        "crc": checksum(states),
+    }  # fmt: skip
     return Rows(insert={"text_states": [row]}, tensors={key: states})

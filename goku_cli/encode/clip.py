@@ -17,6 +17,7 @@ from torch import Tensor
 
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import Cause, Fault
+from goku_cli.manifest.shards import checksum
 from goku_cli.manifest.store import Row
 from goku_cli.media.window import read_windows
 from goku_cli.model.codec import Codec, load_codec
@@ -78,12 +79,22 @@ def encode_windows(codec: Codec, device: str, settings: EncodeSettings, read: Ro
             rows.tensors[key] = mean
             if logvar is not None:
                 rows.tensors[f"{key}.logvar"] = logvar
-            exact = mean.astype(np.float64)
-            found.append(row | {
-                "key": key, "flipped": flipped, "shape": list(mean.shape), "logvar": logvar is not None,
-                "sums": exact.sum((1, 2, 3)).tolist(), "squares": np.square(exact).sum((1, 2, 3)).tolist(),
-            })  # fmt: skip
+            found.append(row | {"key": key, "flipped": flipped} | facts(mean, logvar))
     return rows
+
+
+def facts(mean: np.ndarray, logvar: np.ndarray | None) -> Row:
+    """Return what a row of `latents` says of its tensors (C, T, H/8, W/8)."""
+    exact = mean.astype(np.float64)
+    return {
+        "shape": list(mean.shape), "logvar": logvar is not None, "crc": checksum(*moments_of(mean, logvar)),
+        "sums": exact.sum((1, 2, 3)).tolist(), "squares": np.square(exact).sum((1, 2, 3)).tolist(),
+    }  # fmt: skip
+
+
+def moments_of(mean: np.ndarray, logvar: np.ndarray | None) -> list[np.ndarray]:
+    """Return the tensors that there are, in the order of their checksum."""
+    return [mean] if logvar is None else [mean, logvar]
 
 
 def encode_frames(codec: Codec, device: str, dtype: str, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -93,26 +104,32 @@ def encode_frames(codec: Codec, device: str, dtype: str, frames: np.ndarray) -> 
         Fault: INTERNAL, when one of them is not finite.
     """
     moments = codec.moments(to_unit(frames).to(device))
-    mean = _stored(moments.mean_CTHW, dtype)
-    return mean, None if moments.logvar_CTHW is None else _stored(moments.logvar_CTHW, dtype)
+    mean = as_stored(moments.mean_CTHW, dtype)
+    return mean, None if moments.logvar_CTHW is None else as_stored(moments.logvar_CTHW, dtype)
 
 
-def _stored(x: Tensor, dtype: str) -> np.ndarray:
+def as_stored(x: Tensor, dtype: str, what: str = "its latent holds") -> np.ndarray:
+    """Return a tensor as an array of the type in which it is stored.
+
+    Raises:
+        Fault: INTERNAL, when something in it is not finite, or does not fit.
+    """
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is told below
         array: np.ndarray = x.float().cpu().numpy().astype(dtype)
     if not np.isfinite(array).all():
         hint = "; try --dtype float32" if dtype == "float16" and bool(x.isfinite().all()) else ""
-        raise Fault(Cause.INTERNAL, f"its latent holds NaN or infinity in {dtype}{hint}")
+        raise Fault(Cause.INTERNAL, f"{what} NaN or infinity in {dtype}{hint}")
     return array
 
 
 @functools.cache
-def loaded_codec(folder: str, device: str) -> Codec:
-    """Return a codec, loaded once in a process."""
-    return load_codec(Path(folder)).to(device)
+def loaded_codec(folder: str, device: str, tile: int) -> Codec:
+    """Return a codec that works in tiles of so many pixels (0: on whole frames), loaded once in a process."""
+    return load_codec(Path(folder), tile).to(device)
 
 
 def encode_clip(task: ClipTask) -> Rows:
     """Read and encode one clip on the CPU (runs in a worker process)."""
     torch.set_num_threads(1)
-    return encode_windows(loaded_codec(task.codec, "cpu"), "cpu", task.settings, read_clip(task))
+    codec = loaded_codec(task.codec, "cpu", task.settings.tile)
+    return encode_windows(codec, "cpu", task.settings, read_clip(task))

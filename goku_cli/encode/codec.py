@@ -11,7 +11,7 @@ from torch import Tensor
 
 from goku_cli.encode.clip import clip_windows
 from goku_cli.encode.settings import EncodeSettings
-from goku_cli.errors import GokuError
+from goku_cli.errors import Fault, GokuError, UsageError
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.model.codec import codec_fingerprint, load_codec
 from goku_cli.model.linear_codec import LinearCodec, to_unit
@@ -33,12 +33,14 @@ def codec_folder(manifest: Manifest, clips: list[Row], settings: EncodeSettings)
     """Return the codec's folder; the linear one is fitted on `clips` unless that was done before.
 
     Raises:
-        UsageError: the folder holds no codec, or one that does not take windows of so many frames.
+        UsageError: the folder holds no codec, or one that does not take windows of so many frames or such tiles.
         GokuError: its weights are damaged, or the disk is full.
     """
     if settings.vae != "linear":
-        load_codec(Path(settings.vae)).check_frames(settings.frames)
+        load_codec(Path(settings.vae), settings.tile).check_frames(settings.frames)
         return Path(settings.vae).absolute()
+    if settings.tile:
+        raise UsageError("the linear VAE takes each block of 8x8 pixels by itself and has no tiles; leave --tile out")
     name = fingerprint([settings.channels, settings.bucket, settings.fps, settings.frames, settings.allow_upscale])
     folder = latents_folder(manifest).absolute() / f"linear-{name}"
     if not folder.exists():
@@ -55,7 +57,7 @@ def codec_folder(manifest: Manifest, clips: list[Row], settings: EncodeSettings)
 def _readable(clips: list[Row], settings: EncodeSettings) -> Iterator[Tensor]:
     """Yield one window of each clip that can be read; the others fail in their own turn, with a row."""
     for row in clips:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Fault):
             for _, frames in clip_windows(row, settings, LinearCodec.period, 1):
                 yield to_unit(frames)
 

@@ -5,7 +5,6 @@ per encoder, so several encoders live side by side and only what is new is encod
 """
 
 import functools
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from goku_cli.encode.codec import codec_folder, latents_folder, vae_encoder
 from goku_cli.encode.lost import stage_name
 from goku_cli.encode.settings import EncodeSettings, Slice
 from goku_cli.errors import UsageError
-from goku_cli.manifest.shards import write_shard
+from goku_cli.manifest.shards import new_shard
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.stage import Item, Outcome, Progress, Rows, run_stage
 
@@ -57,7 +56,7 @@ def encode_latents(
     folder = codec_folder(manifest, clips, settings)  # fitted on all clips, so that every machine has the same
     encoder = vae_encoder(folder, settings)
     _insert_once(manifest, encoder)
-    named = text_encoder_row(settings.text)
+    named = text_encoder_row(settings.text, settings.dtype)
     _insert_once(manifest, named)
     store = functools.partial(_store, latents_folder(manifest), manifest.path.parent)
     # Captions first: a text encoder that is not there is told before hours of clips. And every part has the empty
@@ -65,14 +64,17 @@ def encode_latents(
     mine = ["", *(text for text in texts if part.holds(text_id(text)))]
     said = run_stage(
         manifest, stage_name("text", named["id"]), named["id"],
-        [Item(text_id(text), (text, settings.text, named["id"])) for text in mine], encode_text,
+        [Item(text_id(text), (text, settings.text, named["id"], settings.dtype)) for text in mine], encode_text,
         total=len(mine), workers=workers, progress=progress, store=store,
     )  # fmt: skip
     said.check("encode-latents", strict=False)
-    period = loaded_codec(str(folder), "cpu").period
+    period = loaded_codec(str(folder), "cpu", settings.tile).period
     tasks = [ClipTask(row, encoder["id"], str(folder), period, settings) for row in clips if part.holds(row["id"])]
     device = device or ("cuda" if torch.cuda.is_available() else None)
-    refine = functools.partial(encode_windows, loaded_codec(str(folder), device), device, settings) if device else None
+    refine = None
+    if device:
+        codec = loaded_codec(str(folder), device, settings.tile)
+        refine = functools.partial(encode_windows, codec, device, settings)
     videos = run_stage(
         manifest, stage_name("vae", encoder["id"]), encoder["id"], [Item(task.clip["id"], task) for task in tasks],
         encode_clip if refine is None else read_clip, total=len(tasks), workers=workers, progress=progress,
@@ -113,11 +115,9 @@ def _store(folder: Path, root: Path, batch: list[Rows]) -> None:
         tensors |= rows.tensors
     if not tensors:
         return
-    path = folder / f"{uuid.uuid4().hex[:12]}.safetensors"
-    name = str(path.relative_to(root))
-    about = write_shard(path, tensors)
+    shard = new_shard(folder, root, tensors)
     for rows in batch:
         for found in rows.insert.values():
             for row in found:
-                row["shard"] = name
-    batch[0].insert["shards"] = [{"path": name, **about}]
+                row["shard"] = shard["path"]
+    batch[0].insert["shards"] = [shard]

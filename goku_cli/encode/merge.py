@@ -23,10 +23,10 @@ NEW = {
     "SELECT 1 FROM text_states AS ours WHERE ours.text_id = theirs.text_id AND ours.encoder = theirs.encoder)",
 }
 STRANGE = "SELECT count(DISTINCT clip) FROM other.latents WHERE clip NOT IN (SELECT id FROM clips)"
-# The sums stand for the tensors: two machines that encode the same window to other bits are told apart by them.
+# The checksum stands for the tensors: two machines that encode the same window to other bits are told apart by it.
 CONFLICTS = """
 SELECT count(*) FROM other.latents AS theirs JOIN latents AS ours USING (clip, start_us, flipped, encoder)
-WHERE ours.sums IS DISTINCT FROM theirs.sums OR ours.squares IS DISTINCT FROM theirs.squares
+WHERE ours.crc IS DISTINCT FROM theirs.crc
 """
 
 
@@ -107,14 +107,27 @@ def _bring_shard(manifest: Manifest, source: Path, row: Row) -> str:
 
 
 def _bring_encoders(manifest: Manifest, path: Path) -> None:
-    """Insert the encoders that are new here; a codec that lies beside the other manifest is copied."""
-    for row in manifest.query("SELECT * FROM other.encoders WHERE id NOT IN (SELECT id FROM encoders)"):
-        codec = path.with_suffix(".latents") / Path(row["path"] or "").name
-        if row["name"] == "linear" and codec.is_dir() and codec.parent.resolve() != latents_folder(manifest).resolve():
-            target = latents_folder(manifest).absolute() / codec.name
-            if not target.exists():
-                with publish_folder(target) as temporary:
-                    shutil.copytree(codec, temporary, dirs_exist_ok=True)
-            row["path"] = str(target)
+    """Insert the encoders that are new here, each with its codec if that is a linear one; bring it also when it is not
+    where our row says."""
+    known = {row["id"]: Path(row["path"] or "") for row in manifest.query("SELECT id, path FROM encoders")}
+    for row in manifest.query("SELECT * FROM other.encoders ORDER BY id"):
+        linear = row["kind"] == "vae" and row["name"] == "linear"
+        if row["id"] in known and not (linear and not known[row["id"]].is_dir()):
+            continue
+        if linear:
+            row["path"] = str(_bring_codec(manifest, path, Path(row["path"])))
         with manifest.transaction():
+            manifest.execute("DELETE FROM encoders WHERE id = ?", [row["id"]])
             manifest.insert("encoders", [row | {"run": manifest.run}])
+
+
+def _bring_codec(manifest: Manifest, path: Path, stated: Path) -> Path:
+    """Return where a linear codec lies, to which it is copied from beside the other manifest, or from where its row
+    says; the latter when it is in neither place."""
+    beside = path.with_suffix(".latents") / stated.name
+    codec, target = beside if beside.is_dir() else stated, latents_folder(manifest).absolute() / stated.name
+    if target.is_dir() or not codec.is_dir():
+        return target if target.is_dir() else stated
+    with publish_folder(target) as temporary:
+        shutil.copytree(codec, temporary, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    return target

@@ -32,7 +32,9 @@ class EncodeSettings:
     flip: bool = False
     """Encode every window mirrored as well."""
     dtype: str = "float16"
-    """Of the stored latents."""
+    """Of the stored latents and text states."""
+    tile: int = 0
+    """Side in pixels of the squares that the VAE works in, to save memory; 0 works on whole frames."""
 
     def __post_init__(self) -> None:
         if self.frames % 4 != 1:

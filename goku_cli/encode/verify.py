@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from goku_cli.encode.clip import clip_windows, encode_frames, loaded_codec
+from goku_cli.encode.clip import clip_windows, encode_frames, loaded_codec, moments_of
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import Cause, Fault, UsageError
-from goku_cli.manifest.shards import ShardReader
+from goku_cli.manifest.shards import ShardReader, checksum
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.media.probe import check_unchanged
-from goku_cli.model.codec import codec_fingerprint
+from goku_cli.model.codec import Codec, codec_fingerprint
 from goku_cli.publish import sha256
 
 TOLERANCE = {"float16": 1 / 256, "float32": 1e-3}
@@ -71,11 +71,15 @@ def _clip(reader: ShardReader, rows: list[Row], found: Verified) -> Iterator[str
     try:
         if codec_fingerprint(codec) != json.loads(first["settings"])["codec_sha256"]:
             raise Fault(Cause.CHANGED, f"{codec} is not the VAE that encoded it")
-        model = loaded_codec(str(codec), "cpu")
+        model = loaded_codec(str(codec), "cpu", settings.tile)
         windows = dict(clip_windows(clip, settings, model.period, settings.windows))
         for row in rows:
-            difference, largest = _difference(reader, row, windows[row["start_us"]], settings)
+            stored = read_moments(reader, row)
             found.windows += 1
+            if checksum(*stored) != row["crc"]:
+                yield f"latent {row['key']} in {row['shard']} is not what was written (its checksum is another)"
+                continue
+            difference, largest = _difference(stored, row, windows[row["start_us"]], model, settings)
             found.worst = max(found.worst, difference)
             if not difference <= TOLERANCE[settings.dtype] * largest:
                 if row["source_bytes"] is not None:
@@ -87,13 +91,19 @@ def _clip(reader: ShardReader, rows: list[Row], found: Verified) -> Iterator[str
         yield f"clip {first['clip']}: {first['source_path']} has no window at {first['start_us']} us any more"
 
 
-def _difference(reader: ShardReader, row: Row, frames: np.ndarray, settings: EncodeSettings) -> tuple[float, float]:
+def read_moments(reader: ShardReader, row: Row) -> list[np.ndarray]:
+    """Return a window's mean and, when it has one, its log-variance (C, T, H/8, W/8), as they are stored."""
+    keys = [row["key"], f"{row['key']}.logvar"] if row["logvar"] else [row["key"]]
+    return [reader.read(row["shard"], key) for key in keys]
+
+
+def _difference(
+    stored: list[np.ndarray], row: Row, frames: np.ndarray, codec: Codec, settings: EncodeSettings
+) -> tuple[float, float]:
     """Return the largest difference, and the largest value, of a window's mean and log-variance."""
     frames = frames[:, :, ::-1] if row["flipped"] else frames
-    again = encode_frames(loaded_codec(row["codec"], "cpu"), "cpu", settings.dtype, frames)
-    keys = [row["key"], f"{row['key']}.logvar"] if row["logvar"] else [row["key"]]
-    pairs = [(reader.read(row["shard"], key).astype(float), x) for key, x in zip(keys, again, strict=False)]
-    if any(stored.shape != x.shape for stored, x in pairs if x is not None):
+    again = moments_of(*encode_frames(codec, "cpu", settings.dtype, frames))
+    if [x.shape for x in stored] != [x.shape for x in again]:
         return float("inf"), 0.0
-    differences = [float(np.abs(stored - x).max()) for stored, x in pairs if x is not None]
-    return max(differences), max(float(np.abs(stored).max()) for stored, _ in pairs)
+    pairs = [(old.astype(float), new.astype(float)) for old, new in zip(stored, again, strict=True)]
+    return max(float(np.abs(old - new).max()) for old, new in pairs), max(float(np.abs(old).max()) for old, _ in pairs)

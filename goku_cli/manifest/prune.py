@@ -1,13 +1,21 @@
-"""What vanishes with a row: nothing in the manifest speaks of a source or a clip that is no longer there."""
+"""What vanishes with a row: nothing in the manifest speaks of a source or a clip that is no longer there.
 
+A shard of which no row is left goes too: first its row, then, when that is committed, its file.
+"""
+
+from goku_cli.manifest.shards import remove_unnamed
 from goku_cli.manifest.store import Manifest
 
 OF_CLIPS = ("scores", "captions", "tags", "selections", "latents")
 OF_SOURCES = ("clips", "sidecars")
+EMPTY = "FROM shards WHERE path NOT IN (SELECT shard FROM latents UNION SELECT shard FROM text_states)"
 
 
-def prune(manifest: Manifest) -> None:
-    """Remove sources without a file, clips of no source, and every row and receipt of what was removed."""
+def prune(manifest: Manifest) -> int:
+    """Remove sources without a file, clips of no source, and every row, receipt and shard of what was removed.
+
+    Returns the bytes of shards that this freed.
+    """
     with manifest.transaction():
         manifest.execute("DELETE FROM sources WHERE id NOT IN (SELECT source FROM source_paths)")
         for table in OF_SOURCES:
@@ -18,3 +26,6 @@ def prune(manifest: Manifest) -> None:
             manifest.execute(f"DELETE FROM {table} WHERE clip IN (FROM vanished)")
         manifest.execute("DELETE FROM receipts WHERE item IN (FROM vanished)")
         manifest.execute("DELETE FROM receipts WHERE stage = 'split' AND item NOT IN (SELECT id FROM sources)")
+        empty = [row["path"] for row in manifest.query(f"SELECT path {EMPTY}")]
+        manifest.execute(f"DELETE {EMPTY}")
+    return remove_unnamed(manifest, empty)

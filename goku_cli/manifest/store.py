@@ -291,7 +291,8 @@ def translated(path: Path) -> Iterator[None]:
             raise GokuError(f"DuckDB ran out of memory on {path}: {text.splitlines()[0]}") from error
         if re.search(r"No space left|disk full|failed to write", text, re.IGNORECASE):
             raise GokuError(f"the disk of {path} is full; free space and run the same command again") from error
-        if isinstance(error, duckdb.IOException) and re.search(r"not a valid DuckDB|version number", text):
+        torn = "not a valid DuckDB|version number|not read enough"
+        if isinstance(error, duckdb.IOException) and re.search(torn, text):
             raise UsageError(f"{path} is not a manifest that this DuckDB can read: {text.splitlines()[0]}") from error
         raise
     except OSError as error:

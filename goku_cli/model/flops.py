@@ -12,7 +12,8 @@ BACKWARD = 2
 
 
 def forward_flops(config: ModelConfig, tokens: int, text_tokens: int) -> float:
-    """Return the operations of one sample's forward pass."""
+    """Return the operations of one sample's forward pass; a text costs the rows that the model fills it up to."""
+    text_tokens = max(config.text_rows, text_tokens)
     d, context = config.dim, config.dim if config.text_mlp else config.text_dim
     per_token = 4 * d * d + 2 * d * config.ffn_dim
     per_text_token = 0

@@ -9,11 +9,14 @@ Shapes: B samples, N vision tokens, M text tokens of width E.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from goku_cli.model.ulysses import Split
 
 PATCH = 2
 
@@ -106,13 +109,16 @@ class Pack:
     """(B,) int64, of a class-conditional model."""
     first_frames: Tensor | None = None
     """(N, 4C): each token's patch of its sample's first frame, zero where none is given; image-to-video."""
+    split: "Split | None" = None
+    """Set when this is one rank's stretch of a pack (model/ulysses.py); `shapes` are then those of the whole."""
 
     def to(self, device: torch.device) -> "Pack":
         """Return the same pack on another device."""
         tensors: dict[str, Any] = {
             name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
-        return replace(self, vision=self.vision.to(device), words=self.words.to(device), **tensors)
+        split = None if self.split is None else self.split.to(device)
+        return replace(self, vision=self.vision.to(device), words=self.words.to(device), split=split, **tensors)
 
 
 def pack(
@@ -121,21 +127,25 @@ def pack(
     *,
     labels: Sequence[int] | None = None,
     first_frames: Sequence[Tensor | None] | None = None,
+    text_rows: int = 0,
 ) -> Pack:
     """Pack latents (C, T, H, W) of any sizes with the text states (m, E) of each.
 
     Args:
         latents: one per sample; the order is kept. Equal sizes next to each other are attended to in one call on a
             CPU.
-        texts: one per sample; for a class-conditional model they have no rows.
+        texts: one per sample, in any precision: states are stored in half of the latents'. For a class-conditional
+            model they have no rows.
         labels: the class of each sample.
         first_frames: the latent (C, 1, H, W) that each sample should begin with, or None where it is free; it is
             broadcast over the sample's frames (paper section 3.4).
+        text_rows: what is shorter is filled up with zero rows, as the model wants it (`ModelConfig.text_rows`).
 
     Raises:
         ValueError: a latent of odd height or width, or a first frame of another size than its sample.
     """
     shapes = tuple(shape_of(latent) for latent in latents)
+    filled = [F.pad(text.to(latents[0].dtype), (0, 0, 0, max(0, text_rows - len(text)))) for text in texts]
     given = None
     if first_frames is not None:
         pairs = zip(latents, first_frames, strict=True)
@@ -144,8 +154,8 @@ def pack(
         tokens=torch.cat([patchify(latent) for latent in latents]),
         positions=torch.cat([grid_positions(shape) for shape in shapes]),
         vision=Sequences.of([token_count(shape) for shape in shapes]),
-        text=torch.cat(list(texts)),
-        words=Sequences.of([len(text) for text in texts]),
+        text=torch.cat(filled),
+        words=Sequences.of([len(text) for text in filled]),
         shapes=shapes,
         labels=None if labels is None else torch.tensor(labels),
         first_frames=given,

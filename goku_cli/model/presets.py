@@ -27,6 +27,8 @@ class ModelConfig:
     """Width of the text states; 0 for a model without cross-attention."""
     rope_scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Positions are multiplied by this: 288 / 480 lets a model that learned 288 lines begin at 480 (interpolation)."""
+    text_rows: int = 0
+    """Rows to which every text is filled up with zeros: Wan attends to 512; 0 fills nothing."""
     classes: int = 0
     """Labels of a class-conditional model; the one after the last means "any"."""
     image_condition: bool = False
@@ -54,6 +56,8 @@ class ModelConfig:
             raise UsageError(f"every part of rope_split {list(self.rope_split)} must be even: it rotates pairs")
         if self.rope_theta <= 0 or len(self.rope_scale) != 3 or min(self.rope_scale) <= 0:
             raise UsageError("rope_theta and the three numbers of rope_scale must be positive")
+        if self.text_rows < 0:
+            raise UsageError("text_rows must be 0 (texts as they are) or more")
         if self.classes < 0 or (not self.classes and self.text_dim < 1):
             raise UsageError("a model needs text_dim (text states) or classes (labels) of at least 1")
 

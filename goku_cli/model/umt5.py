@@ -1,20 +1,20 @@
-"""Wan's text encoder: umT5 states that fill a fixed number of rows, zero where the text has ended.
+"""Wan's text encoder: umT5 states of true length, one row per token.
 
-Wan attends to all rows without a mask, so the zero rows are part of what its transformer was trained on. Prompts are
-cleaned by diffusers' own function (entities, white space, broken encodings), which is what the published pipeline does.
+Wan attends to 512 rows without a mask, zero where the text has ended; that is for the model to say
+(`ModelConfig.text_rows`), and nothing to store. Prompts are cleaned by diffusers' own function (entities, white space,
+broken encodings), which is what the published pipeline does.
 """
 
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from goku_cli.errors import UsageError
 from goku_cli.model.text import TextEncoder
 
 ROWS = 512
-"""Tokens of every text (Wan's text_len)."""
+"""Most tokens of a text, and the rows that Wan attends to (its text_len)."""
 
 
 class Umt5Encoder(TextEncoder):
@@ -24,12 +24,11 @@ class Umt5Encoder(TextEncoder):
 
     @torch.no_grad()
     def encode(self, text: str) -> Tensor:
-        """Return the states (512, dim), float32, of one text: end mark included, then zeros."""
+        """Return the states (tokens, dim), float32, of one text, at most 512, end mark included."""
         from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
         ids = self.tokenizer(prompt_clean(text), truncation=True, max_length=ROWS, return_tensors="pt")  # type: ignore[operator]
-        states = self.model(input_ids=ids["input_ids"]).last_hidden_state[0].float()
-        return F.pad(states, (0, 0, 0, ROWS - len(states)))
+        return self.model(input_ids=ids["input_ids"]).last_hidden_state[0].float()  # type: ignore[no-any-return]
 
 
 def load_umt5(folder: Path, name: str) -> TextEncoder:

@@ -161,7 +161,8 @@ class Generator:
         guided = guidance != 1
         # Both branches of guidance ride in one pack: first with the prompts, then with the empty text.
         copies = 2 if guided else 1
-        both = pack(x_0 * copies, texts + [self._text("")] * (len(texts) * (copies - 1))).to(self.device)
+        texts += [self._text("")] * (len(texts) * (copies - 1))
+        both = pack(x_0 * copies, texts, text_rows=self.model.config.text_rows).to(self.device)
         n = len(both.tokens) // copies
         lengths = torch.tensor([token_count(shape) for shape in shapes])
         first_B = lengths.cumsum(0) - lengths

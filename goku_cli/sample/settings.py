@@ -20,6 +20,8 @@ class SampleSettings:
     weights: str = "ema"
     solver: str = "euler"
     """Row of the table of solvers (model/solvers.py)."""
+    tile: int = 0
+    """Side in pixels of the squares that the VAE decodes in, to save memory; 0 decodes whole frames."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -41,14 +41,23 @@ CREATE TABLE encoders (id TEXT, kind TEXT, name TEXT, path TEXT, settings JSON, 
 CREATE TABLE shards (path TEXT, bytes BIGINT, sha256 TEXT, run BIGINT);
 -- `start_us` is the time within the clip at which the window of frames begins; `flipped` windows are mirrored. The
 -- tensor `key` is the posterior's mean, and with `logvar` there is `key`.logvar beside it. `sums` and `squares` are
--- the mean's sums over positions per channel: the statistics of any set of rows follow from them.
+-- the mean's sums over positions per channel: the statistics of any set of rows follow from them. `crc` is the CRC-32
+-- of the mean's bytes followed by the log-variance's.
 CREATE TABLE latents (
     clip TEXT, start_us BIGINT, flipped BOOLEAN, encoder TEXT, bucket TEXT, frames INTEGER, fps DOUBLE,
-    shard TEXT, key TEXT, shape INTEGER[], logvar BOOLEAN, sums DOUBLE[], squares DOUBLE[], run BIGINT
+    shard TEXT, key TEXT, shape INTEGER[], logvar BOOLEAN, sums DOUBLE[], squares DOUBLE[],
+    crc BIGINT, run BIGINT
 );
 -- `text_id` is left(sha256(text), 32), so equal captions are encoded once. A text was cut when `full_tokens` > `tokens`.
 CREATE TABLE text_states (
-    text_id TEXT, encoder TEXT, shard TEXT, key TEXT, tokens INTEGER, full_tokens INTEGER, run BIGINT
+    text_id TEXT, encoder TEXT, shard TEXT, key TEXT, tokens INTEGER, full_tokens INTEGER, crc BIGINT,
+    run BIGINT
+);
+-- What training saw: one row per sample of a step. `t` is its time (0 is noise), `caption` who wrote its text (or
+-- `dropped`), `loss` the mean squared error of its tokens. `training` is the run's folder.
+CREATE TABLE losses (
+    training TEXT, step BIGINT, clip TEXT, key TEXT, t DOUBLE, frames INTEGER, height INTEGER, width INTEGER,
+    tokens INTEGER, caption TEXT, loss DOUBLE, run BIGINT
 );
 CREATE TABLE samples (
     id TEXT, name TEXT, prompt TEXT, metadata JSON, seed BIGINT, path TEXT, frames INTEGER, width INTEGER,
