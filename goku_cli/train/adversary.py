@@ -7,8 +7,6 @@ that it pulls at the pixels as strongly as the reconstruction does: VQGAN's adap
 Shapes: B clips of T frames of H x W pixels; T = 1 is an image.
 """
 
-from typing import Any
-
 import torch
 import torch.distributed
 import torch.nn.functional as F
@@ -18,6 +16,8 @@ LAYERS = 3
 GROUPS = 8
 BETAS = (0.5, 0.9)
 """Of the discriminator's Adam, as in VQGAN."""
+WEIGHTS, MOMENTS = "discriminator.", "discriminator-adam."
+"""What the names in its state begin with."""
 SMALLEST = 1e-8
 """Added to a norm that is divided by."""
 
@@ -45,6 +45,9 @@ class Adversary:
 
     def __init__(self, width: int, lr: float, device: torch.device) -> None:
         self.model = Discriminator(width).to(device)
+        if torch.distributed.is_initialized():
+            for weight in self.model.state_dict().values():
+                torch.distributed.broadcast(weight, 0)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=lr, betas=BETAS)
 
     def learn(self, real_B3THW: Tensor, made_B3THW: Tensor) -> Tensor:
@@ -69,11 +72,18 @@ class Adversary:
         (given,) = torch.autograd.grad(loss, made_B3THW, retain_graph=True)
         return (wanted.norm() / (given.norm() + SMALLEST)).detach() * loss
 
-    def state(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+    def state(self) -> dict[str, Tensor]:
+        """Return what a resumed run needs, by names that no weight of the autoencoder has."""
+        moments = self.optimizer.state_dict()["state"]
+        state = {f"{WEIGHTS}{name}": x for name, x in self.model.state_dict().items()}
+        return state | {f"{MOMENTS}{i}.{name}": x for i, found in moments.items() for name, x in found.items()}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` returned."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        weights = {name.removeprefix(WEIGHTS): x for name, x in state.items() if name.startswith(WEIGHTS)}
+        self.model.load_state_dict(weights)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key in (name for name in state if name.startswith(MOMENTS)):
+            i, _, name = key.removeprefix(MOMENTS).partition(".")
+            moments.setdefault(int(i), {})[name] = state[key]
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})

@@ -4,7 +4,7 @@ Shapes: B clips of T frames of H x W pixels.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from goku_cli.errors import GokuError
@@ -26,7 +27,9 @@ from goku_cli.train.adversary import Adversary
 from goku_cli.train.data import HELD_OUT_SHARE
 from goku_cli.train.distances import load_perceptual
 from goku_cli.train.settings import Recipe
+from goku_cli.train.step import Step
 from goku_cli.train.vae_figures import figures
+from goku_cli.train.vae_start import begin
 
 HELD_OUT_CLIPS = 16
 """Of each kind: images and videos."""
@@ -81,7 +84,9 @@ class VaeTask:
         # Means of zero and deviations of one say that nobody has measured these latents yet.
         self.wan = TINY | {"base_dim": self.settings.base_dim, "z_dim": channels}
         self.wan |= {"latents_mean": [0.0] * channels, "latents_std": [1.0] * channels}
-        self.model = AutoEncode(build(self.wan))
+        vae = build(self.wan)
+        begin(vae)
+        self.model = AutoEncode(vae)
         self.perceptual = load_perceptual(self.settings.perceptual)
         self.adversary: Adversary | None = None
         if self.settings.adversarial_weight:
@@ -90,6 +95,8 @@ class VaeTask:
             self.adversary = Adversary(self.settings.discriminator_dim, recipe.train.lr, device)
         self._terms: dict[str, Tensor] = {}
         self._reason = ""
+        self.drawn = 0
+        """Batches that this rank has had."""
         self._read(clips)
 
     def _read(self, clips: pd.DataFrame) -> None:
@@ -120,10 +127,21 @@ class VaeTask:
             except (GokuError, FileNotFoundError) as error:
                 self._reason = f"{row.source_path}: {error}"
 
-    def batches(self, step: int) -> Iterable[Frames]:
-        """Yield the one batch of a step: clips of one kind and size."""
-        rng = stream(self.recipe.train.seed, "batch", step, self.rank)
-        pool = self.images if rng.random() < self.settings.image_share else self.videos
+    def prepare(self, step: int) -> Step:
+        """Draw the one batch of a step: clips of one kind and size."""
+        batch = self._batch(step)
+        self.drawn += 1
+        return Step([batch], [self.drawn])
+
+    def go_to(self, position: list[int]) -> None:
+        """Let the next step's clips be those that follow this position."""
+        self.drawn = position[0] if position else 0
+
+    def _batch(self, step: int) -> Frames:
+        # All ranks see one kind at a time: a rank with images would wait for one with videos.
+        kind = stream(self.recipe.train.seed, "kind", self.drawn)
+        pool = self.images if kind.random() < self.settings.image_share else self.videos
+        rng = stream(self.recipe.train.seed, "batch", self.drawn, self.rank)
         pool = pool or self.images or self.videos
         first = pool[int(rng.integers(len(pool)))]
         alike = [window for window in pool if window.shape == first.shape]
@@ -132,14 +150,15 @@ class VaeTask:
         count = max(1, self.tokens // (latent[0] * latent[1] * latent[2]))
         video = torch.stack([to_unit(alike[int(i)]) for i in rng.integers(len(alike), size=count)])
         shape = (count, self.settings.latent_channels, *latent)
-        yield Frames(video, torch.from_numpy(rng.standard_normal(shape, dtype="float32")), step)
+        return Frames(video, torch.from_numpy(rng.standard_normal(shape, dtype="float32")), step)
 
     def loss(self, model: nn.Module, batch: Frames) -> Tensor:
         """Return the weighted sum of the terms. The discriminator, once it has begun, learns first."""
         restored, mean, logvar = model(batch.video, batch.noise)
         restored = restored.float().clone()  # the engine watches gradients of its own outputs
-        reconstruction = F.l1_loss(restored, batch.video)
-        terms = {"l1": reconstruction}
+        # Not L1: its best single guess is the background, and small shapes are slow to leave it.
+        reconstruction = F.mse_loss(restored, batch.video)
+        terms = {"mse": reconstruction}
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual.to(restored.device)(pictures(restored), pictures(batch.video))
             reconstruction = reconstruction + self.settings.perceptual_weight * terms["perceptual"]
@@ -152,9 +171,13 @@ class VaeTask:
         self._terms = {name: term.detach() for name, term in terms.items()}
         return total
 
-    def diagnose(self) -> dict[str, float | str]:
+    def diagnose(self) -> dict[str, float]:
         """Return the terms of this rank's last batch, unweighted but for the adversarial one."""
         return {name: float(term) for name, term in self._terms.items()}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return nothing: a loss belongs to a batch here."""
+        return []
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -169,16 +192,17 @@ class VaeTask:
 
         return figures((to_unit(window).to(device) for window in self.held_out), restore, self.perceptual)
 
-    def export(self, folder: Path, weights: dict[str, Tensor], ema: dict[str, Tensor]) -> dict[str, Any]:
-        """Write the averaged weights as diffusers names them, and return the config.json beside them."""
+    def describe(self, folder: Path) -> dict[str, Any]:
+        """Write a checkpoint's averaged weights as diffusers names them, and return what config.json says of it."""
+        ema = load_file(folder / "ema.safetensors")
         write_weights(folder, f"{STEM}.safetensors", {name.removeprefix("vae."): x for name, x in ema.items()})
         return {"kind": "vae", **self.wan}
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Tensor]:
         """Return what a resumed run needs beside the model: the discriminator and its optimizer."""
         return self.adversary.state() if self.adversary else {}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` returned."""
         if self.adversary:
             self.adversary.load_state(state)
