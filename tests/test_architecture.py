@@ -26,8 +26,8 @@ DOORS = {
     "fsspec": ["ingest/fetch.py"],
     "scenedetect": ["split/"],
     "rapidocr": ["filter/ocr.py"],
-    "deepspeed": ["train/worker.py"],
-    "subprocess": ["train/launch.py", "media/ffmpeg.py", "checkup/"],
+    "deepspeed": ["train/engine.py"],
+    "subprocess": ["train/launch.py", "train/hosts.py", "media/ffmpeg.py", "checkup/"],
     "typer": ["cli/"],
     "rich": ["cli/"],
     "openai": ["chat/server.py"],
@@ -37,6 +37,7 @@ DOORS = {
     "torchmetrics": ["train/distances.py"],
     "open_clip": ["vision/clip.py"],
     "easyocr": ["filter/craft.py"],
+    "webdataset": ["encode/export.py"],
     "torch": [
         "model/",
         "train/",

@@ -25,12 +25,12 @@ def test_newest_whole_checkpoint_is_found(tmp_path):
     assert checkpoint.read_weights(found, "ema.safetensors")["w"].tolist() == [10.0] * 4
 
 
-def test_prune_keeps_the_newest_and_removes_torn_saves(tmp_path):
+def test_prune_keeps_the_newest_and_what_is_being_written(tmp_path):
     for step in (1, 2, 3):
         save(tmp_path, step)
     (tmp_path / ".step-000004").mkdir()
     checkpoint.prune(tmp_path, keep=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000002", "step-000003"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".step-000004", "step-000002", "step-000003"]
 
 
 @pytest.mark.parametrize("name", ["ema.safetensors", "config.json"])

@@ -4,19 +4,21 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from encoded import make_encoded
 
 from goku_cli.errors import GokuError
-from goku_cli.manifest.shards import write_shard
+from goku_cli.manifest.shards import checksum, write_shard
 from goku_cli.manifest.store import Manifest
 from goku_cli.model.objective import Objective
 from goku_cli.model.presets import ModelConfig
 from goku_cli.recipe import build
-from goku_cli.train.data import Index, Latents
+from goku_cli.train.data import Index, Latents, Order, Place
 from goku_cli.train.flow_task import FlowTask
 from goku_cli.train.plan import prepare
+from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Flow, Optimization, Recipe
 
 RECIPE = Recipe("flow", Optimization(steps=4, tokens_per_step=200, lr=1e-3), size="nano", flow=Flow(text_dropout=0.3))
@@ -36,9 +38,10 @@ def task(run, rank=0, world=1, **settings):
     recipe = replace(RECIPE, train=replace(RECIPE.train, **settings))
     index = Index.read(run.folder / "data.parquet")
     latents = Latents(
-        index, run.folder.parent.parent, tuple(plan["null_text"]), seed=0, image_share=0.5, text_dropout=0.3
+        index, run.folder.parent.parent, Place(*plan["null_text"]), seed=0, image_share=0.5, text_dropout=0.3
     )
-    made = FlowTask(recipe, build(ModelConfig, plan["model"], where="plan"), Objective(), latents, rank, world)
+    ranks = Ranks(rank, world)
+    made = FlowTask(recipe, build(ModelConfig, plan["model"], where="plan"), Objective(), latents, ranks)
     generator = torch.Generator().manual_seed(1)
     for parameter in made.model.parameters():  # awake: at the start all gradients but the last layer's are zero
         torch.nn.init.normal_(parameter, std=0.05, generator=generator)
@@ -48,7 +51,7 @@ def task(run, rank=0, world=1, **settings):
 def gradients(tasks, step):
     """What the ranks' mean gradient is, as the engine computes it."""
     for one in tasks:
-        for batch in one.batches(step):
+        for batch in one.prepare(step).batches:
             one.loss(one.model, batch).backward()
     columns = zip(*(list(one.model.parameters()) for one in tasks), strict=True)
     zero = torch.zeros(())
@@ -67,6 +70,7 @@ def test_noise_belongs_to_the_sample_and_the_step(run):
     one = task(run)
     draws = one.latents.draw(5, 200)
     assert draws == task(run).latents.draw(5, 200)
+    assert draws != one.latents.draw(5, 200)  # the data have gone on
     noises = [one.latents.read(draw).x_0.flatten()[:8] for draw in draws]
     assert len({tuple(values.tolist()) for values in noises}) == len(draws)
     rows = [{draw.row for draw in one.latents.draw(step, 200)} for step in range(20)]
@@ -74,24 +78,39 @@ def test_noise_belongs_to_the_sample_and_the_step(run):
     assert shared < 0.5  # each step draws its own rows; about a quarter of so small a set is drawn in any step
 
 
-def test_losses_are_told_by_time(run):
+def test_losses_are_told_by_time_and_by_sample(run):
     one = task(run)
-    for batch in one.batches(0):
+    step = one.prepare(0)
+    for batch in step.batches:
         one.loss(one.model, batch)
     told = one.diagnose()
     assert any(name.startswith("loss_t0.") for name in told)
-    assert told["balance"] == 1.0
-    assert "loss_t0.5" not in one.diagnose()
+    assert {"loss_images", "loss_videos"} <= told.keys()
+    assert one.diagnose() == {}
+    rows = one.records()
+    assert sum(row["tokens"] for row in rows) == step.figures["tokens"]
+    assert {"dropped", "given"} >= {row["caption"] for row in rows}
 
 
 def test_a_latent_with_nan_is_named(run, tmp_path):
     one = task(run)
     draw = one.latents.draw(0, 1)[0]
-    entry = one.latents.index.train.iloc[draw.row]
-    write_shard(tmp_path / entry["shard"], {entry["key"]: torch.full(tuple(entry["shape"]), float("nan")).numpy()})
-    broken = Latents(one.latents.index, tmp_path, ("", ""), seed=0, image_share=0.5, text_dropout=0.0)
+    table = one.latents.index.train.copy()
+    entry = table.iloc[draw.row]
+    nothing = torch.full(tuple(entry["shape"]), float("nan")).numpy()
+    write_shard(tmp_path / entry["shard"], {entry["key"]: nothing})
+    broken = Latents(one.latents.index, tmp_path, ("", "", 0), seed=0, image_share=0.5, text_dropout=0.0)
+    with pytest.raises(GokuError, match=f"clip {entry['clip']}.*not what was written"):
+        broken.read(draw)
+    table.loc[draw.row, "crc"] = checksum(nothing)
+    broken.index = replace(one.latents.index, train=table)
     with pytest.raises(GokuError, match=f"clip {entry['clip']}.*NaN"):
         broken.read(draw)
+    one.latents.text(one.latents.null_text)  # without this one nothing can be trained
+    one.latents._shards = broken._shards
+    step = one.prepare(1)  # whatever cannot be read is left out and told, and the step is made without it
+    assert step.lost
+    assert all("damaged" in reason or "not what was written" in reason for reason in step.lost)
 
 
 def test_rows_are_drawn_by_their_weight(run):
@@ -100,7 +119,21 @@ def test_rows_are_drawn_by_their_weight(run):
     table = latents.index.train.copy()
     heavy = table.index[table["frames"] == 1][0]
     table.loc[heavy, "weight"] = 50.0
-    skewed = Latents(replace(latents.index, train=table), Path(), ("", ""), seed=0, image_share=1.0, text_dropout=0.0)
+    skewed = Latents(
+        replace(latents.index, train=table), Path(), ("", "", 0), seed=0, image_share=1.0, text_dropout=0.0
+    )
     images = (table["frames"] == 1).sum()
     rows = [draw.row for step in range(20) for draw in skewed.draw(step, 200)]
     assert rows.count(heavy) / len(rows) == pytest.approx(50 / (50 + images - 1), abs=0.1)
+
+
+def test_an_epoch_has_every_row_as_often_as_its_weight_says():
+    order = Order(np.arange(100, 110), np.array([1.0] * 8 + [2.5, 0.5]), 0, "test")
+    epochs = [[order.row(at) for at in range(n * 10, n * 10 + 10)] for n in range(200)]
+    assert all(epoch.count(row) in (0, 1, 2, 3) for epoch in epochs for row in order._rows)
+    mean = {row: sum(epoch.count(row) for epoch in epochs) / 200 for row in range(100, 110)}
+    share = 10 / 11
+    assert mean == pytest.approx({**dict.fromkeys(range(100, 108), share), 108: 2.5 * share, 109: 0.5 * share}, abs=0.1)
+    even = Order(np.arange(7), np.ones(7), 0, "even")
+    assert sorted(even.row(at) for at in range(7, 14)) == list(range(7))
+    assert [even.row(at) for at in (13, 3, 12)] == [even.row(13), even.row(3), even.row(12)]

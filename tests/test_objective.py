@@ -111,11 +111,6 @@ def test_a_right_prediction_gives_back_noise_and_data(kind):
     torch.testing.assert_close(found, (x_0, x_1))
 
 
-def test_losses_by_time_leave_empty_parts_out():
-    losses, t = torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0.05, 0.15, 1.0])
-    assert process.loss_by_time(losses, t) == {"t0.1": 2.0, "t0.9": 5.0}
-
-
 @pytest.mark.parametrize(
     ("table", "message"),
     [

@@ -17,9 +17,9 @@ from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
 from goku_cli.model import checkpoint
 from goku_cli.stage import Quiet
+from goku_cli.train.optimizer import learning_rate
 from goku_cli.train.plan import prepare
 from goku_cli.train.settings import load_recipe
-from goku_cli.train.worker import learning_rate
 
 RECIPE = """
 kind = "flow"
@@ -107,7 +107,8 @@ def test_two_ranks_learn_together(folder):
 def test_a_text_to_video_run_goes_on_as_image_to_video(folder, trained):
     """In packs that fit, on two ranks that meet after each, with blocks that are computed again."""
     body = RECIPE.format(steps=2).replace('size = "nano"', f'init_from = "{trained}"')
-    extra = "max_tokens = 45\nzero_stage = 2\nrecompute = {policy = 'attention'}\n[model]\nimage_condition = true\n"
+    extra = "max_tokens = 45\n"
+    extra += "recompute = {policy = 'attention'}\n[parallel]\nzero_stage = 2\n[model]\nimage_condition = true\n"
     (folder / "image.toml").write_text(body + extra)
     done = goku(folder, "train", "image.toml", "small.duckdb", "--ranks", "2")
     assert done.returncode == 0, done.stderr
@@ -133,11 +134,10 @@ def test_a_start_that_does_not_fit_is_refused(folder, trained, line, says):
     assert says in done.stderr
 
 
-def test_interrupt_leaves_no_process(folder):
-    process = subprocess.Popen(
-        ["goku", "train", recipe(folder, "long", 100000), "small.duckdb"], cwd=folder, stderr=subprocess.PIPE, text=True
-    )
-    while not list((folder / "runs").glob("long-*/metrics.jsonl")):
+def test_interrupt_saves_and_leaves_no_process(folder):
+    command = ["goku", "train", recipe(folder, "long", 100000), "small.duckdb", "--ranks", "2"]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    while not list((folder / "runs").glob("long-*/step-000004/COMPLETE.json")):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, talk = process.communicate(timeout=60)
@@ -145,6 +145,11 @@ def test_interrupt_leaves_no_process(folder):
     assert "interrupted" in talk
     left = subprocess.run(["pgrep", "-f", "goku_cli.train.worker.*long-"], capture_output=True, text=True)
     assert left.stdout == ""
+    run = next((folder / "runs").glob("long-*"))
+    newest = checkpoint.resolve(run)
+    checkpoint.verify(newest)
+    assert int(newest.name[5:]) == max(losses(run))  # of the very last step
+    assert not (run / "stop").exists()
 
 
 def test_samples_are_files_with_rows_and_scores(folder, trained):
@@ -196,7 +201,11 @@ def test_wrong_usage_is_one_line(folder, words, says):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("zero_stage = 3", "zero_stage must be"),
+        ("[parallel]\nzero_stage = 4", "zero_stage must be"),
+        ("[parallel]\nshard_group = 2", "need zero_stage = 3"),
+        ("[faults]\nspike = -1", "0 or more"),
+        ("ema = [0.9, 0.9]", "different decays"),
+        ("schedule = 'cosin'", "schedule must be one of"),
         ("bf16 = 1", "bf16 must be bool"),
         ("recompute = {policy = 'atention'}", "did you mean"),
         ("max_tokens = -1", "max_tokens must be"),

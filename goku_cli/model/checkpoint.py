@@ -3,7 +3,7 @@
     run/step-000400/model.safetensors      the raw weights
                     ema.safetensors        their moving average, what is sampled by default
                     config.json            model, codec, text encoder, flow, and what the run has seen
-                    deepspeed/             optimizer state; read back only by the run that wrote it
+                    optimizer-*.safetensors, state.json    what a resumed run needs beside them
                     COMPLETE.json          size and SHA-256 of every file, written last
 
 A folder is written under another name, verified by its own COMPLETE.json and renamed. On load the sums of the
@@ -54,11 +54,9 @@ def finish(temporary: Path, final: Path) -> None:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, and what an interrupted save left."""
+    """Delete all but the newest `keep` checkpoints."""
     for old in checkpoints(run)[:-keep]:
         shutil.rmtree(old)
-    for torn in run.glob(".step-*"):
-        shutil.rmtree(torn)
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -92,8 +90,10 @@ def verified(checkpoint: Path, name: str) -> Path:
     return path
 
 
-def verify(checkpoint: Path) -> None:
+def verify(checkpoint: Path, rank: int = 0, world: int = 1) -> None:
     """Compare every file of a checkpoint with what was written, and refuse files that were added.
+
+    Of `world` ranks that share the work, each reads its part of the files.
 
     Raises:
         GokuError: a file is damaged, missing or new.
@@ -102,7 +102,7 @@ def verify(checkpoint: Path) -> None:
     found = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()}
     for name in found ^ wanted ^ {COMPLETE}:
         raise GokuError(f"{checkpoint / name} was added or removed since it was saved; remove {checkpoint} to go on")
-    for name in wanted:
+    for name in sorted(wanted)[rank::world]:
         verified(checkpoint, name)
 
 

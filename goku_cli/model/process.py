@@ -52,12 +52,6 @@ def target(objective: Objective, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
     return ddpm.target(objective.kind, x_0, x_1, ddpm.alpha_bar(objective.schedule, t))
 
 
-def loss_by_time(losses_B: Tensor, t_B: Tensor, bins: int = 5) -> dict[str, float]:
-    """Return the mean loss of every part of [0, 1] that has samples, named by its middle: `t0.1`, `t0.3`, ..."""
-    bin_B = (t_B * bins).long().clamp(max=bins - 1)
-    return {f"t{(i + 0.5) / bins:g}": float(losses_B[bin_B == i].mean()) for i in bin_B.unique().tolist()}
-
-
 def median_time(objective: Objective, shape: Shape) -> float:
     """Return the time that half of the training on latents of this shape lies below."""
     return float(training_times(objective, torch.tensor([0.5], dtype=torch.float64), [shape]))

@@ -19,6 +19,7 @@ from goku_cli.model.packing import PATCH, Pack, Sequences
 from goku_cli.model.presets import ModelConfig, Recompute
 from goku_cli.model.recompute import recomputed
 from goku_cli.model.rope import rope_table, rotate
+from goku_cli.model.ulysses import Split
 
 TIME_WIDTH = 256
 EPS = 1e-6
@@ -52,14 +53,21 @@ class Attention(nn.Module):
         self.k_norm = nn.RMSNorm(config.dim, eps=EPS)
 
     def forward(
-        self, x_ND: Tensor, context_MD: Tensor, queries: Sequences, keys: Sequences, rope: Tensor | None
-    ) -> Tensor:
+        self, x_ND: Tensor, context_MD: Tensor, queries: Sequences, keys: Sequences, rope: Tensor | None,
+        split: Split | None = None,
+    ) -> Tensor:  # fmt: skip
         q, k, v = self.q_norm(self.q(x_ND)), self.k_norm(self.k(context_MD)), self.v(context_MD)
         q, k, v = (x.unflatten(-1, (self.heads, -1)) for x in (q, k, v))
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
         # Under autocast the norms give float32; the variable-length kernels want the projections' bfloat16.
-        attended = packed_attention(q.to(v.dtype), k.to(v.dtype), v, queries, keys, self.kernel)
+        q, k = q.to(v.dtype), k.to(v.dtype)
+        if split is None:
+            attended = packed_attention(q, k, v, queries, keys, self.kernel)
+        else:
+            q, k, v = split.to_heads(torch.cat((q, k, v), dim=2)).chunk(3, dim=2)
+            attended = packed_attention(q, k, v, split.whole, split.whole, self.kernel)
+            attended = split.to_tokens(attended, self.heads)
         return self.out(attended.flatten(1))
 
 
@@ -106,11 +114,12 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, x_ND: Tensor, condition: Tensor, text_ME: Tensor, vision: Sequences, words: Sequences, rope: Tensor
-    ) -> Tensor:
+        self, x_ND: Tensor, condition: Tensor, text_ME: Tensor, vision: Sequences, words: Sequences, rope: Tensor,
+        split: Split | None = None,
+    ) -> Tensor:  # fmt: skip
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(condition, vision)
         h = torch.addcmul(shift_a, self.attention_norm(x_ND), 1 + scale_a)
-        x_ND = torch.addcmul(x_ND, gate_a, self.attention(h, h, vision, vision, rope))
+        x_ND = torch.addcmul(x_ND, gate_a, self.attention(h, h, vision, vision, rope, split))
         if hasattr(self, "cross"):
             x_ND = x_ND + self.cross(self.cross_norm(x_ND), text_ME, vision, words, None)
         h = torch.addcmul(shift_f, self.ffn_norm(x_ND), 1 + scale_f)
@@ -171,7 +180,8 @@ class Goku(nn.Module):
                 module.kernel = kernel
 
     def forward(self, pack: Pack, t_B: Tensor) -> Tensor:
-        """Return the velocity (N, 4C) of a pack whose samples stand at times t (B,) in [0, 1]."""
+        """Return the velocity (N, 4C) of a pack, or of one rank's stretch of it, whose samples stand at times t (B,)
+        in [0, 1]."""
         config = self.config
         exact = torch.promote_types(pack.tokens.dtype, torch.float32)
         rope = rope_table(pack.positions, config.rope_split, config.rope_theta, exact, config.rope_scale)
@@ -184,7 +194,7 @@ class Goku(nn.Module):
         x_ND = self.patch_in(self._with_first_frames(pack))
         for i, block in enumerate(self.blocks):
             run = recomputed(block, self.recompute) if self.training and self.recompute.covers(i) else block
-            x_ND = run(x_ND, shared, text, pack.vision, pack.words, rope)
+            x_ND = run(x_ND, shared, text, pack.vision, pack.words, rope, pack.split)
         last = condition_BD[:, None] if config.shared_modulation else condition_BD
         shift, scale = self.final_modulation(last, pack.vision)
         v_NC: Tensor = self.patch_out(torch.addcmul(shift, self.final_norm(x_ND), 1 + scale))

@@ -1,16 +1,17 @@
-"""What a step trains on: a function of (seed, step) alone, whatever the number of ranks, so that a resumed run sees
-the same data.
+"""What a step trains on: a function of the seed, the step and the position in the data, whatever the number of ranks,
+so that a resumed run sees the same data.
 
 The manifest is locked by whoever writes it, so the launcher exports the chosen rows once as Parquet, and every
 rank reads that and the shards beside the manifest. A step is drawn on every rank alike, from the rows; only the
 samples of its own packs are then read.
 """
 
+import functools
 import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from goku_cli.errors import GokuError
-from goku_cli.manifest.shards import ShardReader
+from goku_cli.manifest.shards import ShardReader, checksum
 from goku_cli.model.codec import Statistics
 from goku_cli.model.noise import Key, noise, stream
 from goku_cli.model.packing import token_count
@@ -27,6 +28,18 @@ HELD_OUT_SHARE = 20
 """One clip in this many is never trained on; which ones follows from their ids."""
 SMALLEST = 2.0**-24
 """Quantile functions of times want draws from the open interval (0, 1)."""
+AGAIN = "remove that file and encode again with: goku encode-latents MANIFEST"
+TEXTS_IN_MEMORY = 256
+"""Captions repeat from step to step; a state of FLAN-T5-XL is about a megabyte."""
+
+
+class Place(NamedTuple):
+    """Where text states lie."""
+
+    shard: str
+    key: str
+    crc: int
+    """`manifest.shards.checksum` of them."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +48,11 @@ class Draw:
 
     row: int
     tokens: int
-    text: tuple[str, str]
-    """Shard and key of its text states."""
+    text: Place
+    """Of its text states."""
     text_tokens: int
+    source: str
+    """Where its caption came from: the captioner's name, or `dropped`."""
     u: float
     """Uniform in (0, 1): what its time is made of."""
     key: tuple[Key, ...]
@@ -56,6 +71,37 @@ class Example:
     """Noise like the latent."""
     u: float
     clip: str
+    key: str = ""
+    """Of the latent."""
+    source: str = ""
+
+
+class Order:
+    """The rows of one kind, epoch after epoch: in every epoch each as often as its weight says, in an order of its own.
+
+    Systematic sampling (Madow 1949): of n rows, n points at equal distances on the cumulated weights choose n. So equal
+    weights see every row once an epoch, and a weight of 1.5 means once or twice, in the mean 1.5 times.
+    """
+
+    def __init__(self, rows: np.ndarray, weights: np.ndarray, *key: Key) -> None:
+        self._rows = rows
+        self._reach = weights.cumsum()
+        self._key = key
+        self._epoch = -1
+        self._order = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, position: int) -> int:
+        """Return the row at a position, counted from the beginning of the first epoch."""
+        epoch, place = divmod(position, len(self._rows))
+        if epoch != self._epoch:
+            rng = stream(*self._key, epoch)
+            points = (np.arange(len(self)) + rng.random()) / len(self) * self._reach[-1]
+            chosen = np.minimum(np.searchsorted(self._reach, points, side="right"), len(self) - 1)
+            self._order, self._epoch = rng.permutation(self._rows[chosen]), epoch
+        return int(self._order[place])
 
 
 @dataclass(frozen=True)
@@ -83,7 +129,7 @@ class Latents:
     """Draws the samples of steps, and reads them from shards."""
 
     def __init__(
-        self, index: Index, root: Path, null_text: tuple[str, str], *, seed: int, image_share: float,
+        self, index: Index, root: Path, null_text: Place, *, seed: int, image_share: float,
         text_dropout: float, sample_posterior: bool = False,
     ) -> None:  # fmt: skip
         """Read from `root`; with `sample_posterior` a latent is drawn from its posterior, and else is its mean."""
@@ -92,25 +138,25 @@ class Latents:
         self.null_text = null_text
         self.seed = seed
         self.text_dropout = text_dropout
+        self.position = [0, 0]
+        """Images and videos that were drawn so far."""
         self._shards = ShardReader(root)
-        self._texts: dict[tuple[str, str], Tensor] = {}
+        self.text = functools.lru_cache(TEXTS_IN_MEMORY)(self._text)
         is_image = index.train["frames"].to_numpy() == 1
         weights = index.train["weight"].to_numpy(float)
-        self._groups = [np.flatnonzero(is_image & (weights > 0)), np.flatnonzero(~is_image & (weights > 0))]
-        self._reach = [weights[group].cumsum() for group in self._groups]
-        self._image_share = image_share if all(map(len, self._groups)) else float(len(self._groups[1]) == 0)
+        groups = [np.flatnonzero(kind & (weights > 0)) for kind in (is_image, ~is_image)]
+        self._orders = [Order(rows, weights[rows], seed, "order", kind) for kind, rows in enumerate(groups)]
+        self._image_share = image_share if all(map(len, groups)) else float(len(groups[1]) == 0)
         self._tokens = np.array([token_count(shape) for shape in index.train["shape"]])
 
     def draw(self, step: int, tokens: int) -> list[Draw]:
-        """Return a step's samples, about `tokens` vision tokens: images and videos by share, by weight within each."""
-        rng = stream(self.seed, "rows", step)
+        """Return the samples that follow `position`, about `tokens` vision tokens: images and videos by share."""
         rows: list[int] = []
         spent = [0, 0]
         while sum(spent) < tokens:
-            video = self._image_share < 1 and spent[0] >= self._image_share * sum(spent)
-            reach = self._reach[video]  # a draw is one search among millions of rows, not a pass over them
-            place = int(np.searchsorted(reach, rng.random() * reach[-1], side="right"))
-            row = int(self._groups[video][min(place, len(reach) - 1)])
+            video = int(self._image_share < 1 and spent[0] >= self._image_share * sum(spent))
+            row = self._orders[video].row(self.position[video])
+            self.position[video] += 1
             spent[video] += int(self._tokens[row])
             rows.append(row)
         seen: Counter[int] = Counter()
@@ -125,23 +171,28 @@ class Latents:
         key = (self.seed, entry["key"], step, again)
         rng = stream("choices", *key)
         u, drop, choice = max(rng.random(), SMALLEST), rng.random(), int(rng.integers(len(entry["text_keys"])))
-        text = (entry["text_shards"][choice], entry["text_keys"][choice])
+        text = _place(entry, choice)
         if drop < self.text_dropout:
-            text, length = self.null_text, len(self.text(self.null_text))
+            text, length, source = self.null_text, len(self.text(self.null_text)), "dropped"
         else:
-            length = int(entry["text_tokens"][choice])
-        return Draw(row, int(self._tokens[row]), text, length, u, ("noise", *key))
+            length, source = int(entry["text_tokens"][choice]), entry["text_sources"][choice]
+        return Draw(row, int(self._tokens[row]), text, length, source, u, ("noise", *key))
 
     def read(self, draw: Draw) -> Example:
         """Read a sample, normalized, and draw its noise.
 
         Raises:
-            GokuError: its latent holds NaN or infinity.
+            GokuError: its latent or its text states are gone, are not what was written, or hold NaN or infinity.
         """
         entry: Any = self.index.train.iloc[draw.row]
         latent = self._latent(entry, ("posterior", *draw.key[1:]) if self.sample_posterior else None)
         x_0 = noise(tuple(latent.shape), *draw.key)
-        return Example(latent, self.text(draw.text), x_0, draw.u, entry["clip"])
+        return Example(latent, self.text(draw.text), x_0, draw.u, entry["clip"], entry["key"], draw.source)
+
+    def blank(self, draw: Draw) -> Example:
+        """Return a sample like this one that holds nothing."""
+        empty = torch.zeros(tuple(self.index.train.iloc[draw.row]["shape"]))
+        return Example(empty, self.text(self.null_text), empty, draw.u, "")
 
     def held_out(self, limit: int) -> list[Example]:
         """Return the first `limit` held-out examples, each with the first of its captions and its own noise."""
@@ -150,23 +201,31 @@ class Latents:
             entry: Any = self.index.held_out.iloc[i]
             latent = self._latent(entry, None)
             x_0 = noise(tuple(latent.shape), "held out", entry["key"])
-            text = self.text((entry["text_shards"][0], entry["text_keys"][0]))
-            found.append(Example(latent, text, x_0, 0.5, entry["clip"]))
+            found.append(Example(latent, self.text(_place(entry, 0)), x_0, 0.5, entry["clip"]))
         return sorted(found, key=lambda example: (example.latent.shape, len(example.text)))
 
     def _latent(self, entry: Any, noise_key: tuple[Key, ...] | None) -> Tensor:
         """Return the posterior's mean (C, T, H, W) or, with a key of noise, a sample of it; normalized, float32."""
-        z = torch.from_numpy(self._shards.read(entry["shard"], entry["key"])).float()
-        if noise_key is not None and entry["logvar"]:
-            logvar = torch.from_numpy(self._shards.read(entry["shard"], f"{entry['key']}.logvar")).float()
-            z = z + (0.5 * logvar).exp() * noise(tuple(z.shape), *noise_key)
+        stored = [self._shards.read(entry["shard"], entry["key"])]
+        if entry["logvar"]:
+            stored.append(self._shards.read(entry["shard"], f"{entry['key']}.logvar"))
+        where = f"the latent of clip {entry['clip']} in {entry['shard']}"
+        if checksum(*stored) != entry["crc"]:
+            raise GokuError(f"{where} is not what was written; {AGAIN}")
+        z, *logvar = (torch.from_numpy(x).float() for x in stored)
+        if noise_key is not None and logvar:
+            z = z + (0.5 * logvar[0]).exp() * noise(tuple(z.shape), *noise_key)
         if not z.isfinite().all():
-            raise GokuError(f"the latent of clip {entry['clip']} in {entry['shard']} holds NaN or infinity; remove "
-                            "that file and encode again with: goku encode-latents MANIFEST")  # fmt: skip
+            raise GokuError(f"{where} holds NaN or infinity; {AGAIN}")
         return self.index.statistics.normalize(z)
 
-    def text(self, place: tuple[str, str]) -> Tensor:
-        """Return text states by (shard, key), kept in memory: captions repeat."""
-        if place not in self._texts:
-            self._texts[place] = torch.from_numpy(self._shards.read(*place))
-        return self._texts[place]
+    def _text(self, place: Place) -> Tensor:
+        """Return text states (m, width); `text` is this with a memory, since captions repeat."""
+        states = self._shards.read(place.shard, place.key)
+        if checksum(states) != place.crc:
+            raise GokuError(f"the text states {place.key} in {place.shard} are not what was written; {AGAIN}")
+        return torch.from_numpy(states).float()
+
+
+def _place(entry: Any, choice: int) -> Place:
+    return Place(entry["text_shards"][choice], entry["text_keys"][choice], int(entry["text_crcs"][choice]))

@@ -1,6 +1,6 @@
 """Training the transformer on packed latents: what a step's packs are, and their loss."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,48 +8,74 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from goku_cli.errors import GokuError
 from goku_cli.model import process
-from goku_cli.model.checkpoint import write_weights
 from goku_cli.model.flops import step_flops
 from goku_cli.model.objective import Objective
-from goku_cli.model.packing import Pack, pack, patchify, shape_of
+from goku_cli.model.packing import PATCH, Pack, pack, patchify, shape_of, token_count
 from goku_cli.model.presets import ModelConfig
 from goku_cli.model.transformer import Goku
+from goku_cli.model.ulysses import split_pack, true_lengths
 from goku_cli.train.data import Draw, Example, Latents
 from goku_cli.train.packer import StepPlan, advice, plan_step
+from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Recipe
+from goku_cli.train.step import Step
 
 HELD_OUT_EXAMPLES = 128
 HELD_OUT_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
+TIME_BINS = 5
+KINDS = ("images", "videos")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One pack on its way to the loss: B samples in N tokens."""
+    """One pack, or this rank's stretch of it, on its way to the loss: B samples in N tokens."""
 
     x_t: Pack
     t_B: Tensor
     target: Tensor
-    """(N, 4C)"""
+    """(N, 4C), of the true tokens"""
     weight: float
     """What the sum of squared errors is multiplied by, so that the ranks' mean is that of the step's tokens."""
+    rows: list[dict[str, Any]]
+    """What is told of each sample beside its loss."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same on another device."""
-        return Batch(self.x_t.to(device), self.t_B.to(device), self.target.to(device), self.weight)
+        return Batch(self.x_t.to(device), self.t_B.to(device), self.target.to(device), self.weight, self.rows)
+
+    def sums(self, error_N: Tensor) -> Tensor:
+        """Return the sum of every sample's squared errors (B,)."""
+        return torch.stack([part.sum() for part in error_N.split([row["here"] for row in self.rows])])
+
+
+class Seen:
+    """Losses of samples since they were last asked for, still on the device: to read one would make it wait."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[list[dict[str, Any]], Tensor]] = []
+
+    def add(self, rows: list[dict[str, Any]], sums_B: Tensor) -> None:
+        """Take in the sums of a pack's squared errors."""
+        self._found.append((rows, sums_B))
+
+    def take(self) -> list[dict[str, Any]]:
+        """Return a row per sample, `error` the sum over `values` numbers on this rank, and forget them."""
+        found, self._found = self._found, []
+        return [{**row, "error": error} for rows, sums in found for row, error in zip(rows, sums.tolist(), strict=True)]
 
 
 class FlowTask:
-    """What the loop asks of a kind of training: a model, batches, a loss, an evaluation, an export."""
+    """What the loop asks of a kind of training (train/step.py), for the transformer."""
 
     def __init__(
-        self, recipe: Recipe, config: ModelConfig, objective: Objective, latents: Latents, rank: int, world: int
+        self, recipe: Recipe, config: ModelConfig, objective: Objective, latents: Latents, ranks: Ranks
     ) -> None:
         self.recipe = recipe
         self.objective = objective
         self.latents = latents
-        self.rank = rank
-        self.world = world
+        self.ranks = ranks
         self.config = config
         torch.manual_seed(recipe.train.seed)
         self.model = Goku(config)
@@ -58,97 +84,154 @@ class FlowTask:
         if recipe.train.compile:
             for block in self.model.blocks:
                 block.compile(dynamic=True)
-        self.figures: dict[str, float] = {}
-        self.hint = ""
-        self._losses: list[Tensor] = []
-        self._times: list[Tensor] = []
+        self._since_log, self._since_save = Seen(), Seen()
 
-    def plan(self, step: int) -> tuple[list[Draw], StepPlan]:
-        """Draw a step and give its samples to ranks and packs; every rank computes the same."""
+    def plan(self, step: int) -> tuple[list[Draw], StepPlan, dict[str, float | str]]:
+        """Draw a step, give its samples to packs, and say how they lie; every rank computes the same."""
         settings = self.recipe.train
         draws = self.latents.draw(step, settings.tokens_per_step)
         costs = [step_flops(self.config, draw.tokens, draw.text_tokens) for draw in draws]
         tokens = [draw.tokens for draw in draws]
-        planned = plan_step(costs, tokens, self.world, settings.max_tokens)
-        self.figures = {"balance": planned.balance, "tokens": planned.tokens, "flops": sum(costs)}
-        self.hint = advice(costs, tokens, self.world)
-        return draws, planned
+        planned = plan_step(costs, tokens, self.ranks.packs, settings.max_tokens * self.ranks.sequence)
+        figures: dict[str, float | str] = {"balance": planned.balance, "tokens": planned.tokens, "flops": sum(costs)}
+        if hint := advice(costs, tokens, self.ranks.packs):
+            figures["hint"] = hint
+        return draws, planned, figures
 
-    def batches(self, step: int) -> Iterable[Batch]:
-        """Yield this rank's packs of a step, x_t of every sample at its own time."""
-        draws, planned = self.plan(step)
-        shortest = min(range(len(draws)), key=lambda i: draws[i].tokens)
+    def prepare(self, step: int) -> Step:
+        """Read this rank's packs of a step, x_t of every sample at its own time."""
+        draws, planned, figures = self.plan(step)
+        shortest = min(draws, key=lambda draw: draw.tokens)
         values = planned.tokens * self.config.latent_channels * 4
-        for members in planned.ranks[self.rank]:
-            # A rank that has nothing left keeps the others company with a sample that counts for nothing.
-            examples = [self.latents.read(draws[i]) for i in members or [shortest]]
-            yield self._batch(examples, self.world / values if members else 0.0)
+        batches, lost = [], []
+        for members in planned.ranks[self.ranks.pack]:
+            examples = []
+            for draw in [draws[i] for i in members]:
+                try:
+                    examples.append(self.latents.read(draw))
+                except GokuError as error:
+                    lost.append(str(error))
+            # A rank that has nothing keeps the others company with a sample that counts for nothing.
+            weight = self.ranks.world / values if examples else 0.0
+            batches.append(self._batch(examples or [self.latents.blank(shortest)], weight, step))
+        return Step(batches, list(self.latents.position), figures, lost)
 
-    def _batch(self, examples: list[Example], weight: float) -> Batch:
+    def go_to(self, position: list[int]) -> None:
+        """Let the next step's samples be those that follow this position."""
+        self.latents.position = list(position)
+
+    def _batch(self, examples: list[Example], weight: float, step: int) -> Batch:
         # Equally long samples side by side are attended to in one call on a CPU.
         examples = sorted(examples, key=lambda example: (example.latent.shape, len(example.text)))
         u_B = torch.tensor([example.u for example in examples])
         shapes = [shape_of(example.latent) for example in examples]
         t_B = process.training_times(self.objective, u_B.double(), shapes).float()
-        return self._corrupted(examples, t_B, weight)
+        return self._corrupted(examples, t_B, weight, step)
 
-    def _corrupted(self, examples: Sequence[Example], t_B: Tensor, weight: float) -> Batch:
+    def _corrupted(self, examples: Sequence[Example], t_B: Tensor, weight: float, step: int) -> Batch:
         objective = self.objective
         triples = [(example.x_0, example.latent, t) for example, t in zip(examples, t_B, strict=True)]
         x_t = pack(
             [process.corrupt(objective, *triple) for triple in triples],
             [example.text for example in examples],
             first_frames=[first_frame(example.latent) for example in examples] if self.config.image_condition else None,
+            text_rows=self.config.text_rows,
         )
         target = torch.cat([patchify(process.target(objective, *triple)) for triple in triples])
-        return Batch(x_t, t_B, target, weight)
+        lengths = list(x_t.vision.lengths)
+        present = list(range(len(lengths)))
+        if self.ranks.sequence > 1:
+            ranks = self.ranks
+            x_t, present, true = split_pack(x_t, ranks.group, ranks.stretch, ranks.sequence)
+            target = target[ranks.stretch * len(x_t.tokens) :][:true]
+            lengths = true_lengths(x_t.vision.lengths, true)
+        rows = [sample_row(examples[i], float(t_B[i]), here, step) for i, here in zip(present, lengths, strict=True)]
+        return Batch(x_t, t_B[present], target, weight, rows)
+
+    def _errors(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the squared errors (N,) of the true tokens, summed over a token's numbers."""
+        error: Tensor = (model(batch.x_t, batch.t_B)[: len(batch.target)].float() - batch.target).square().sum(1)
+        return error
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return this pack's part of the mean squared error over the step's tokens."""
-        error_N = (model(batch.x_t, batch.t_B).float() - batch.target).square().sum(1)
-        lengths = batch.x_t.vision.lengths
+        error_N = self._errors(model, batch)
         if batch.weight:
-            sums = torch.stack([part.sum() for part in error_N.detach().split(lengths)])
-            self._losses.append((sums / torch.tensor(lengths, device=sums.device) / batch.target.shape[1]).cpu())
-            self._times.append(batch.t_B.cpu())
+            sums = batch.sums(error_N.detach())
+            self._since_log.add(batch.rows, sums)
+            self._since_save.add(batch.rows, sums)
         return error_N.sum() * batch.weight
 
-    def diagnose(self) -> dict[str, float | str]:
-        """Return the loss by time since the last call, of this rank's samples, and how the last step was packed."""
-        by_time = {}
-        if self._losses:
-            by_time = process.loss_by_time(torch.cat(self._losses), torch.cat(self._times))
-        self._losses, self._times = [], []
-        hint = {"hint": self.hint} if self.hint else {}
-        return {**{f"loss_{name}": value for name, value in by_time.items()}, **self.figures, **hint}
+    def diagnose(self) -> dict[str, float]:
+        """Return the loss by time and by kind, of all ranks, since the last call; all of them ask at once."""
+        found = torch.zeros(2, TIME_BINS + len(KINDS), dtype=torch.float64)
+        for row in self._since_log.take():
+            values = torch.tensor([row["error"], row["values"]], dtype=torch.float64)
+            found[:, min(int(row["t"] * TIME_BINS), TIME_BINS - 1)] += values
+            found[:, TIME_BINS + int(row["frames"] > 1)] += values
+        errors, numbers = self.ranks.total(found.to(next(self.model.parameters()).device)).tolist()
+        names = [f"loss_t{(i + 0.5) / TIME_BINS:g}" for i in range(TIME_BINS)] + [f"loss_{kind}" for kind in KINDS]
+        return {name: error / n for name, error, n in zip(names, errors, numbers, strict=True) if n}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a row per sample since the last call."""
+        return self._since_save.take()
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Return the loss on held-out clips: fixed times, fixed noise, mean and by time."""
+        """Return the loss on held-out clips: fixed times, fixed noise; the mean, by time and by kind."""
         examples = self.latents.held_out(HELD_OUT_EXAMPLES)
+        tokens = [token_count(example.latent.shape) for example in examples]
+        costs = [step_flops(self.config, n, len(e.text)) for n, e in zip(tokens, examples, strict=True)]
+        limit = self.recipe.train.max_tokens * self.ranks.sequence
+        planned = plan_step(costs, tokens, self.ranks.packs, limit)
         device = next(model.parameters()).device
-        losses = {}
-        for t in HELD_OUT_TIMES:
-            batch = self._corrupted(examples, torch.full((len(examples),), t), 1.0).to(device)
-            error = model(batch.x_t, batch.t_B).float() - batch.target
-            losses[f"held_out_loss_t{t:g}"] = float(error.square().mean())
-        return {"held_out_loss": sum(losses.values()) / len(losses), **losses}
+        # errors and numbers, by time and by kind (images, videos)
+        found = torch.zeros(2, len(HELD_OUT_TIMES), 2, dtype=torch.float64, device=device)
+        for members in planned.ranks[self.ranks.pack]:
+            chosen = [examples[i] for i in members] or [min(examples, key=lambda e: token_count(e.latent.shape))]
+            for i, t in enumerate(HELD_OUT_TIMES):
+                batch = self._corrupted(chosen, torch.full((len(chosen),), t), float(bool(members)), 0).to(device)
+                sums = batch.sums(self._errors(model, batch)) * batch.weight
+                for row, error in zip(batch.rows, sums, strict=True):
+                    kind = int(row["frames"] > 1)
+                    found[0, i, kind] += error
+                    found[1, i, kind] += row["values"] * batch.weight
+        return _held_out_figures(*self.ranks.total(found).cpu())
 
-    def export(self, folder: Path, weights: dict[str, Tensor], ema: dict[str, Tensor]) -> dict[str, Any]:
-        """Write both sets of weights and return what config.json says of them."""
-        write_weights(folder, "model.safetensors", weights)
-        write_weights(folder, "ema.safetensors", ema)
+    def describe(self, folder: Path) -> dict[str, Any]:
+        """Return what config.json says of a checkpoint."""
         return {
             "kind": "flow", "model": asdict(self.config), "objective": asdict(self.objective),
             "flow": asdict(self.recipe.flow),
         }  # fmt: skip
 
-    def state(self) -> dict[str, Any]:
-        """Return nothing: all that a resumed run needs is in the engine, or follows from the step."""
+    def state(self) -> dict[str, Tensor]:
+        """Return nothing: all that a resumed run needs is weights, and follows from step and position."""
         return {}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` returned."""
+
+
+def _held_out_figures(errors: Tensor, numbers: Tensor) -> dict[str, float]:
+    by_time = errors.sum(1) / numbers.sum(1)
+    figures = {"held_out_loss": float(by_time.mean())}
+    figures |= {f"held_out_loss_t{t:g}": float(x) for t, x in zip(HELD_OUT_TIMES, by_time, strict=True)}
+    for kind, name in enumerate(KINDS):
+        if numbers[:, kind].all():
+            figures[f"held_out_loss_{name}"] = float((errors[:, kind] / numbers[:, kind]).mean())
+    return figures
+
+
+def sample_row(example: Example, t: float, here: int, step: int) -> dict[str, Any]:
+    """Return what is told of a sample: `here` of its `tokens` are on this rank, and make `values` numbers."""
+    channels, frames, height, width = example.latent.shape
+    return {
+        "step": step, "clip": example.clip, "key": example.key, "t": t, "frames": frames, "height": height,
+        "width": width, "tokens": token_count(example.latent.shape), "caption": example.source, "here": here,
+        "values": here * channels * PATCH**2,
+    }  # fmt: skip
 
 
 def first_frame(latent_CTHW: Tensor) -> Tensor | None:

@@ -1,31 +1,61 @@
-"""Spawn the `deepspeed` launcher for a prepared run, and watch it."""
+"""Spawn the `deepspeed` launcher for a prepared run, watch it, and start it again when a rank died or hangs."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
-from goku_cli.errors import GokuError
+from goku_cli.errors import GokuError, Interrupted, UsageError
 from goku_cli.model import checkpoint
-from goku_cli.stage import Progress
+from goku_cli.train.hosts import check_hosts
+from goku_cli.train.journal import REFUSED, STOP
 from goku_cli.train.plan import Run
 from goku_cli.train.settings import Optimization
+from goku_cli.train.watch import Bar, Watch
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 20
+STOP_SECONDS = 600
+"""How long a run that was asked to stop may take for its last step and checkpoint."""
 MAX_CPU_RANKS = 4
-GOOD_BALANCE = 0.9
 
 
-class Bar(Progress, Protocol):
-    """The progress bar that a run moves; it also says the loss."""
+@dataclass(frozen=True)
+class Launch:
+    """How a run is started."""
 
-    def describe(self, what: str) -> None: ...
+    ranks: int = 0
+    """Processes on each node; 0: `default_ranks`, or what the hostfile says."""
+    hostfile: Path | None = None
+    """Lines `HOST slots=N`, as the deepspeed launcher reads them."""
+    port: int = 0
+    """Where the ranks meet; 0 takes a free one."""
+
+    def check(self) -> None:
+        """Find out what would fail before anything is started.
+
+        Raises:
+            UsageError: a host cannot be reached, or the port is in use.
+        """
+        if self.hostfile is not None:
+            check_hosts(self.hostfile)
+        if self.port and not _free(self.port):
+            raise UsageError(f"port {self.port} is in use; give another --port, or none for one that is free")
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+        return True
 
 
 def free_port() -> int:
@@ -65,13 +95,15 @@ def default_ranks() -> int:
     return gpus() or min(len(os.sched_getaffinity(0)), MAX_CPU_RANKS)
 
 
-def command(run: Run, ranks: int) -> list[str]:
+def command(run: Run, how: Launch) -> list[str]:
     """Return the launcher's argument list."""
-    return [
-        sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(ranks),
-        "--master_addr", "127.0.0.1", "--master_port", str(free_port()),
-        "--module", "goku_cli.train.worker", str(run.folder.absolute()),
-    ]  # fmt: skip
+    words = [sys.executable, "-m", "deepspeed.launcher.runner", "--master_port", str(how.port or free_port())]
+    if how.hostfile is not None:
+        words += ["--hostfile", str(how.hostfile.absolute())]
+        words += ["--num_gpus", str(how.ranks)] if how.ranks else []
+    else:
+        words += ["--num_gpus", str(how.ranks), "--master_addr", "127.0.0.1"]
+    return [*words, "--module", "goku_cli.train.worker", str(run.folder.absolute())]
 
 
 def environment(ranks: int) -> dict[str, str]:
@@ -80,38 +112,77 @@ def environment(ranks: int) -> dict[str, str]:
     # The launcher starts the ranks with this interpreter, also when its venv is not activated.
     values["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{values.get('PATH', '')}"
     if not gpus():
-        threads = str(max(1, len(os.sched_getaffinity(0)) // ranks))
+        threads = str(max(1, len(os.sched_getaffinity(0)) // max(ranks, 1)))
         values |= {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": threads, "GOKU_THREADS": threads}
     return values
 
 
-def launch(run: Run, *, ranks: int, bar: Bar) -> Path:
+def launch(run: Run, how: Launch, *, bar: Bar, say: Callable[[str], None]) -> Path:
     """Train to the last step and return its checkpoint. A run that is finished starts nothing.
 
+    A rank that died or hangs ends the others, and all are started again from the newest checkpoint, as often as the
+    recipe's [faults] allows.
+
     Raises:
-        GokuError: a rank failed; the message is its last line, all of it is in the run's `launch.log`.
+        GokuError: it happened too often, or a rank said that it would happen again; the message is that rank's last
+            line, all of it is in the run's `launch.log`.
+        Interrupted: the user asked to stop; a checkpoint of the last step was written.
     """
     if run.finished:
         return run.finished
-    log = run.folder / "launch.log"
-    metrics = Metrics(run.folder / "metrics.jsonl")
+    watch = Watch(run.folder, bar, say)
     bar.start("train", run.recipe.train.steps)
+    restarts = 0
+    while True:
+        problem, final = _attempt(run, how, watch)
+        if run.finished:
+            return run.finished
+        if final or restarts == run.recipe.faults.restarts:
+            raise GokuError(f"training stopped: {problem}; the whole log is {run.folder / 'launch.log'}")
+        restarts += 1
+        say(f"train: {problem}; starting again from the newest checkpoint ({restarts} of {run.recipe.faults.restarts})")
+
+
+def _attempt(run: Run, how: Launch, watch: Watch) -> tuple[str, bool]:
+    """Run all ranks to their end; return what went wrong, and whether it would happen again."""
+    log = run.folder / "launch.log"
+    watch.begin()
     with log.open("ab") as output:
+        size = log.stat().st_size
         process = subprocess.Popen(
-            command(run, ranks), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            env=environment(ranks), start_new_session=True,
+            command(run, how), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment(how.ranks),
+            start_new_session=True,
         )  # fmt: skip
         try:
             while process.poll() is None:
                 time.sleep(POLL_SECONDS)
-                metrics.show(bar)
+                watch.look()
+                if hung := watch.hung(run.recipe.faults.hang_seconds):
+                    _stop(process)
+                    return hung, False
+        except Interrupted:
+            _ask_to_stop(run, process, watch)
+            raise
         except BaseException:
             _stop(process)
             raise
-    metrics.show(bar)
-    if process.returncode or not run.finished:
-        raise GokuError(f"training stopped: {_last_error(log)}; the whole log is {log}")
-    return run.finished
+    watch.look()
+    return _last_error(log, size), process.returncode == REFUSED
+
+
+def _ask_to_stop(run: Run, process: "subprocess.Popen[bytes]", watch: Watch) -> None:
+    """Let the ranks finish their step and save; a second interrupt, or ranks that do not, end them at once."""
+    watch.say("train: saving a checkpoint of the last step; interrupt again to end without one")
+    (run.folder / STOP).touch()
+    deadline = time.monotonic() + STOP_SECONDS
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+    finally:
+        if process.poll() is None:
+            _stop(process)
+        (run.folder / STOP).unlink(missing_ok=True)
+    watch.look()
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -126,47 +197,11 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
             return
 
 
-def _last_error(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+def _last_error(log: Path, since: int) -> str:
+    text = log.read_bytes()[since:].decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "Error" in line and "ChildFailedError" not in line]
     return (errors or lines or ["no output"])[-1][-300:]
-
-
-class Metrics:
-    """Follows metrics.jsonl and moves a progress bar."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._seen = 0
-        self._step = 0
-        self._text = {"loss": "", "held out": ""}
-
-    def show(self, bar: Bar) -> None:
-        """Read what was appended since the last call."""
-        if not self.path.exists():
-            return
-        lines = self.path.read_text().splitlines()
-        for line in lines[self._seen :]:
-            entry: dict[str, Any] = json.loads(line)
-            for name, key in (("loss", "loss"), ("held out", "held_out_loss")):
-                if key in entry:
-                    self._text[name] = f"{name} {entry[key]:.3f}"
-            bar.advance(entry["step"] - self._step)
-            self._step = entry["step"]
-        self._seen = len(lines)
-        bar.describe(" ".join(["train", *(text for text in self._text.values() if text)]))
-
-
-def balance(run: Run) -> str:
-    """Return a sentence on how evenly the run's steps lay on the ranks, and what would help; nothing of a VAE's run."""
-    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
-    shares = [line["balance"] for line in lines if "balance" in line]
-    if not shares:
-        return ""
-    mean = sum(shares) / len(shares)
-    hints = [line["hint"] for line in lines if "hint" in line]
-    help_ = f"; {hints[-1]}" if hints and mean < GOOD_BALANCE else ""
-    return f"the ranks' work was balanced to {mean:.0%}{help_}"
 
 
 def last_figures(folder: Path) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """What a run reads: rows exported from the manifest, and where the run's folder is.
 
 A run's folder is named by its recipe and its data (`runs/shapes-1a2b3c4d`), so the same command goes on with the
-same run, and other data or another recipe start a new one.
+same run, and other data or another recipe start a new one. How the work is parted and what is done about faults is not
+part of the name: a run may go on with more ranks, or with another ZeRO stage.
 """
 
 import json
@@ -24,13 +25,16 @@ from goku_cli.train.settings import Recipe, sized_model
 # Latents of one encoder with the weight and the encoded captions of their clip: the caption that was chosen, with
 # and without what was appended to it. A clip whose caption contradicts what was measured is not trained on.
 LATENTS = """
-SELECT latents.clip, latents.shard, latents.key, latents.shape, latents.frames, latents.logvar, selections.weight,
-    texts.text_shards, texts.text_keys, texts.text_tokens
+SELECT latents.clip, latents.shard, latents.key, latents.shape, latents.frames, latents.logvar, latents.crc,
+    selections.weight, texts.text_shards, texts.text_keys, texts.text_tokens, texts.text_sources, texts.text_crcs
 FROM latents JOIN selections USING (clip) JOIN (
     SELECT c.clip, list(t.shard ORDER BY t.key) AS text_shards, list(t.key ORDER BY t.key) AS text_keys,
-        list(t.tokens ORDER BY t.key) AS text_tokens
-    FROM (SELECT DISTINCT c.clip, c.text FROM captions AS c JOIN captions AS m USING (clip)
-          WHERE m.kind = 'merged' AND starts_with(m.text, c.text) AND m.conflict IS NULL) AS c
+        list(t.tokens ORDER BY t.key) AS text_tokens, list(c.source ORDER BY t.key) AS text_sources,
+        list(t.crc ORDER BY t.key) AS text_crcs
+    FROM (SELECT c.clip, c.text, min(coalesce(c.model, c.kind)) AS source
+          FROM captions AS c JOIN captions AS m USING (clip)
+          WHERE m.kind = 'merged' AND starts_with(m.text, c.text) AND m.conflict IS NULL
+          GROUP BY c.clip, c.text) AS c
     JOIN text_states AS t ON t.text_id = left(sha256(c.text), 32) AND t.encoder = $text
     GROUP BY c.clip
 ) AS texts USING (clip)
@@ -43,7 +47,8 @@ JOIN selections ON selections.clip = clip_files.id WHERE name = $selection AND r
 ORDER BY clip_files.id
 """
 
-
+HOW = ("parallel", "faults")
+"""Parts of a recipe that do not change what is learned."""
 ENCODERS = {
     "vae": "SELECT encoders.* FROM encoders JOIN latents ON latents.encoder = encoders.id JOIN selections USING (clip)"
     " WHERE selections.name = ? GROUP BY ALL ORDER BY count(DISTINCT clip) DESC, encoders.run DESC",
@@ -89,13 +94,14 @@ def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs:
     _check_lengths(rows, recipe)
     if recipe.kind != "vae":
         check_shards(manifest, {shard for row in rows for shard in (row["shard"], *row["text_shards"])})
-    folder = runs / f"{name}-{fingerprint([asdict(recipe), plan, rows])[:8]}"
+    learned = {name: value for name, value in asdict(recipe).items() if name not in HOW}
+    folder = runs / f"{name}-{fingerprint([learned, plan, rows])[:8]}"
     plan |= {"recipe": asdict(recipe), "data": data, "root": str(manifest.path.parent.absolute())}
-    if not (folder / "recipe.json").exists():
+    if not (folder / "data.parquet").exists():
         with publish(folder / "data.parquet") as temporary:
             manifest.export(query, temporary, values)
-        with publish(folder / "recipe.json") as temporary:
-            temporary.write_text(json.dumps(plan, indent=1) + "\n")
+    with publish(folder / "recipe.json") as temporary:
+        temporary.write_text(json.dumps(plan, indent=1) + "\n")
     return Run(folder, recipe, len({row["clip"] for row in rows}))
 
 
@@ -115,13 +121,13 @@ def _latents(manifest: Manifest, selection: str, recipe: Recipe) -> tuple[str, R
     vae = _vae(manifest, selection, learned)
     text = _encoders(manifest, selection, "text")[0]
     null = manifest.query(
-        "SELECT shard, key FROM text_states WHERE encoder = ? AND text_id = left(sha256(''), 32)",
+        "SELECT shard, key, crc FROM text_states WHERE encoder = ? AND text_id = left(sha256(''), 32)",
         [text["id"]],
     )[0]
     states = ShardReader(manifest.path.parent).read(null["shard"], null["key"])
     shape = manifest.value("SELECT shape FROM latents WHERE encoder = ? LIMIT 1", [vae["id"]])
     plan = {
-        "null_text": [null["shard"], null["key"]],
+        "null_text": [null["shard"], null["key"], null["crc"]],
         **_model(recipe, latent_channels=shape[0], text_dim=states.shape[1]),
         "data": {
             "codec": vae["path"],

@@ -10,6 +10,7 @@ from goku_cli.model.presets import SIZES, ModelConfig, Recompute, model_values
 from goku_cli.recipe import build, read_toml
 
 KINDS = ("flow", "vae")
+SCHEDULES = ("linear", "cosine", "constant")
 PERCEPTUAL = ("ssim", "none")
 VGG16 = "curl -LO https://download.pytorch.org/models/vgg16-397923af.pth"
 
@@ -24,18 +25,20 @@ class Optimization:
     lr: float
     max_tokens: int = 0
     """Most vision tokens that a GPU holds at once; a rank's share of a step is run in so many packs. 0: no limit."""
+    schedule: str = "linear"
+    """How the rate ends: linear or cosine, to zero, or constant."""
     warmup: int = 100
     decay: float = 0.3
-    """Share of the steps, at the end, over which the rate falls linearly to zero."""
+    """Share of the steps, at the end, over which the rate falls."""
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 1.0
-    ema: float = 0.999
+    """Largest norm of the gradient; a longer one is shortened to it."""
+    ema: tuple[float, ...] = (0.999,)
+    """Decays of the moving averages of the weights; the first is what is sampled and evaluated."""
     seed: int = 0
     bf16: bool = False
     """Matrix products in bfloat16 (autocast); weights and optimizer stay float32."""
-    zero_stage: int = 1
-    """0, 1 or 2. Stage 3 would part the weights that the moving average follows."""
     attention: str = "auto"
     """A kernel of model/attention.py by name; auto is the fastest that is there."""
     compile: bool = False
@@ -48,12 +51,64 @@ class Optimization:
     """Checkpoints that stay on disk."""
 
     def __post_init__(self) -> None:
-        if self.zero_stage not in (0, 1, 2):
-            raise UsageError(f"zero_stage must be 0, 1 or 2, not {self.zero_stage}")
         if self.steps < 1 or self.tokens_per_step < 1:
             raise UsageError("steps and tokens_per_step must be at least 1")
         if self.max_tokens < 0:
             raise UsageError("max_tokens must be 0 (no limit) or more")
+        if self.schedule not in SCHEDULES:
+            raise UsageError(f'schedule must be one of {", ".join(SCHEDULES)}, not "{self.schedule}"')
+        if not self.ema or not all(0 <= decay < 1 for decay in self.ema) or len(set(self.ema)) < len(self.ema):
+            raise UsageError(f"ema must list different decays, at least one, each from 0 to below 1, not {self.ema}")
+        if min(self.save_every, self.log_every, self.eval_every, self.keep) < 1:
+            raise UsageError("save_every, log_every, eval_every and keep must be at least 1")
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """How the ranks share the work and the memory."""
+
+    zero_stage: int = 1
+    """DeepSpeed's ZeRO: 0 shares nothing, 1 the optimizer's state, 2 gradients too, 3 weights too."""
+    sequence: int = 1
+    """Ranks that share every pack, its tokens split over them (Ulysses)."""
+    shard_group: int = 0
+    """With ZeRO 3: ranks of one node that hold the weights a second time, so that they are not gathered between
+    nodes (hpZ; the paper's HYBRID_SHARD). 0: none."""
+    offload_optimizer: bool = False
+    """Keep the optimizer's state in the memory of the host (ZeRO 1 to 3)."""
+    offload_weights: bool = False
+    """Keep the weights there too (ZeRO 3)."""
+
+    def __post_init__(self) -> None:
+        if self.zero_stage not in range(4):
+            raise UsageError(f"[parallel] zero_stage must be 0, 1, 2 or 3, not {self.zero_stage}")
+        if self.sequence < 1 or self.shard_group < 0:
+            raise UsageError("[parallel] sequence must be at least 1, shard_group 0 (none) or more")
+        if (self.shard_group or self.offload_weights) and self.zero_stage < 3:
+            raise UsageError("[parallel] shard_group and offload_weights need zero_stage = 3")
+        if self.offload_optimizer and not self.zero_stage:
+            raise UsageError("[parallel] offload_optimizer needs zero_stage = 1, 2 or 3")
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What a run does when something goes wrong."""
+
+    spike: float = 8.0
+    """A step whose loss or gradient norm lies more than so many deviations above its running mean is skipped; 0:
+    none is, but those that are not finite."""
+    spike_after: int = 100
+    """Steps that the mean is learned from before any is skipped."""
+    rollback_after: int = 5
+    """Skipped steps in a row after which the run goes back to its newest checkpoint, with the data after them."""
+    restarts: int = 3
+    """How often the ranks are started again, from the newest checkpoint, after one died or hung."""
+    hang_seconds: float = 1800.0
+    """Time without a step, a save or an evaluation after which the ranks are held to hang."""
+
+    def __post_init__(self) -> None:
+        if min(self.spike, self.spike_after, self.restarts) < 0 or min(self.rollback_after, self.hang_seconds) <= 0:
+            raise UsageError("[faults] numbers must be 0 or more, rollback_after and hang_seconds positive")
 
 
 @dataclass(frozen=True)
@@ -69,7 +124,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Vae:
-    """A VAE trained from scratch: its widths, what it sees, and its losses. L1 has the weight 1."""
+    """A VAE trained from scratch: its widths, what it sees, and its losses. The mean square has the weight 1."""
 
     base_dim: int = 16
     latent_channels: int = 16
@@ -81,7 +136,7 @@ class Vae:
     kl: float = 1e-6
     perceptual: str = "ssim"
     """ssim, lpips:FILE (torchvision's weights of VGG16 or AlexNet) or none."""
-    perceptual_weight: float = 0.1
+    perceptual_weight: float = 0.003
     adversarial_weight: float = 0.0
     """Of a term that is already as strong as the reconstruction; 0 trains no discriminator."""
     adversarial_from: int = 0
@@ -129,6 +184,8 @@ class Recipe:
     objective: Objective | None = None
     """What the transformer learns to predict; without it, what `init_from` learned, or the default."""
     flow: Flow = field(default_factory=Flow)
+    parallel: Parallel = field(default_factory=Parallel)
+    faults: Faults = field(default_factory=Faults)
     vae: Vae = field(default_factory=Vae)
 
     def __post_init__(self) -> None:

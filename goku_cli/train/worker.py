@@ -1,23 +1,23 @@
-"""One rank of a training run: what the `deepspeed` launcher starts. The only module that imports deepspeed.
+"""One rank of a training run: what the `deepspeed` launcher starts.
 
     deepspeed --module goku_cli.train.worker RUN_FOLDER
 
-Reads `recipe.json` and `data.parquet` from the run's folder, goes on from its newest checkpoint, and appends to
-`metrics.jsonl`, from which the launcher draws its progress bar.
+Reads `recipe.json` and `data.parquet` from the run's folder, goes on from its newest checkpoint that is whole, and
+tells in files (train/journal.py) what it does.
 """
 
+import faulthandler
 import json
 import os
 import shutil
+import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import deepspeed
-import deepspeed.comm
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from goku_cli.errors import GokuError
@@ -26,42 +26,38 @@ from goku_cli.model.objective import Objective
 from goku_cli.model.presets import ModelConfig
 from goku_cli.model.transformer import Goku
 from goku_cli.recipe import build
-from goku_cli.train.data import Index, Latents
+from goku_cli.train.ahead import Ahead
+from goku_cli.train.average import Averages
+from goku_cli.train.data import Index, Latents, Place
+from goku_cli.train.engine import make_engine, start_ranks
 from goku_cli.train.flow_task import FlowTask
-from goku_cli.train.settings import Optimization, Recipe
+from goku_cli.train.fragments import Fragments
+from goku_cli.train.journal import REFUSED, STOP, Journal, forget_after
+from goku_cli.train.optimizer import learning_rate, make_optimizer
+from goku_cli.train.pace import Pace
+from goku_cli.train.ranks import Ranks
+from goku_cli.train.saving import STATE, Saver, restore, snapshot
+from goku_cli.train.settings import Recipe
+from goku_cli.train.spikes import Spikes
+from goku_cli.train.step import Step, Task
 from goku_cli.train.vae_task import VaeTask
 
 
-class Task(Protocol):
-    """A kind of training."""
-
-    @property
-    def model(self) -> nn.Module: ...
-
-    def batches(self, step: int) -> Iterable[Any]: ...
-    def loss(self, model: nn.Module, batch: Any) -> Tensor: ...
-    def diagnose(self) -> dict[str, float | str]: ...
-    def evaluate(self, model: nn.Module) -> dict[str, float]: ...
-    def export(self, folder: Path, weights: dict[str, Tensor], ema: dict[str, Tensor]) -> dict[str, Any]: ...
-    def state(self) -> dict[str, Any]: ...
-    def load_state(self, state: dict[str, Any]) -> None: ...
-
-
-def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, rank: int, world: int) -> Task:
+def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, ranks: Ranks) -> Task:
     """Build the task that a run's plan names."""
     if recipe.kind == "vae":
         import pandas as pd
 
-        return VaeTask(recipe, pd.read_parquet(run / "data.parquet"), rank, world)
+        return VaeTask(recipe, pd.read_parquet(run / "data.parquet"), ranks.rank, ranks.world)
     index = Index.read(run / "data.parquet")
     latents = Latents(
-        index, Path(plan["root"]), tuple(plan["null_text"]), seed=recipe.train.seed,
+        index, Path(plan["root"]), Place(*plan["null_text"]), seed=recipe.train.seed,
         image_share=recipe.flow.image_share, text_dropout=recipe.flow.text_dropout,
         sample_posterior=recipe.flow.sample_posterior,
     )  # fmt: skip
     config = build(ModelConfig, plan["model"], where="recipe.json")
     objective = build(Objective, plan["objective"], where="recipe.json")
-    task = FlowTask(recipe, config, objective, latents, rank, world)
+    task = FlowTask(recipe, config, objective, latents, ranks)
     if plan["init_from"]:
         begin_with(task.model, checkpoint.read_weights(Path(plan["init_from"]), "ema.safetensors"))
     return task
@@ -75,26 +71,6 @@ def begin_with(model: Goku, weights: dict[str, Tensor]) -> None:
         raise GokuError(f"the weights of init_from do not fit: {[*missing, *unknown][:3]}")
 
 
-def engine_config(settings: Optimization) -> dict[str, Any]:
-    """Return DeepSpeed's configuration."""
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": settings.clip,
-        "zero_optimization": {"stage": settings.zero_stage},
-        "zero_allow_untested_optimizer": True,
-        "torch_autocast": {"enabled": settings.bf16, "dtype": "bfloat16"},
-        "steps_per_print": 10**9,
-    }
-
-
-def learning_rate(settings: Optimization, step: int) -> float:
-    """Return the rate of a step: linear warm-up, constant, linear decay to zero."""
-    warm = min(1.0, (step + 1) / max(settings.warmup, 1))
-    left = (settings.steps - step) / max(settings.decay * settings.steps, 1)
-    return settings.lr * min(warm, left, 1.0)
-
-
 class Worker:
     """The loop of one rank."""
 
@@ -102,134 +78,251 @@ class Worker:
         self.run = run
         self.plan = json.loads((run / "recipe.json").read_text())
         self.recipe = build(Recipe, self.plan["recipe"], where=str(run / "recipe.json"))
-        self.settings = self.recipe.train
-        self.rank, self.world = deepspeed.comm.get_rank(), deepspeed.comm.get_world_size()
-        self.task = make_task(run, self.plan, self.recipe, self.rank, self.world)
-        decay = [p for p in self.task.model.parameters() if p.ndim > 1]
-        plain = [p for p in self.task.model.parameters() if p.ndim <= 1]
-        groups = [
-            {"params": decay, "weight_decay": self.settings.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.settings.lr, betas=self.settings.betas)
-        self.engine, self.optimizer, _, _ = deepspeed.initialize(
-            model=self.task.model, optimizer=optimizer, config=engine_config(self.settings)
-        )
-        self.ema = {name: value.detach().clone() for name, value in self.task.model.state_dict().items()}
+        self.settings, self.faults = self.recipe.train, self.recipe.faults
+        self.ranks = Ranks.join(self.recipe.parallel.sequence)
+        self.journal = Journal(run, self.ranks.rank)
+        self.journal.beat(0, "start")
+        self.task = make_task(run, self.plan, self.recipe, self.ranks)
+        shapes = {name: p.shape for name, p in self.task.model.named_parameters()}
+        self.optimizer = make_optimizer(self.task.model, self.settings)
+        self.engine = make_engine(self.task.model, self.optimizer, self.recipe)
+        stage = self.recipe.parallel.zero_stage
+        self.fragments = Fragments(self.engine, self.optimizer, stage, self.ranks.rank, self.ranks.world)
+        self.averages = Averages(self.fragments, self.settings.ema)
+        self.saver = Saver(run, self.ranks.rank, self.ranks.world, shapes, self.settings.keep)
+        self.spikes = Spikes(self.faults.spike, self.faults.spike_after)
+        self.data = Ahead(self.task.prepare)
+        self.pace = Pace()
+        self.optimizer.guard = self._guard
         self.step = 0
+        self.position: list[int] = []
+        self.rollbacks = 0
         self.figures: dict[str, float] = {}
+        self.told: dict[str, float] = {}
+        self.asked_to_stop = False
+        """Known to this rank."""
+        self.stopping = False
+        """Known to all."""
+        self._loss, self._norm, self._verdict = 0.0, 0.0, ""
+        self._judged = False
 
-    def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
-        found = checkpoint.checkpoints(self.run)
-        if not found:
-            return
-        # What is unpickled next must be what this run wrote, byte for byte.
-        checkpoint.verify(found[-1])
-        _, state = self.engine.load_checkpoint(str(found[-1]), tag="deepspeed")
-        self.step, self.figures, self.ema = state["step"], state["figures"], state["ema"]
-        self.task.load_state(state["task"])
-
-    def train(self) -> None:
-        """Run to the recipe's last step."""
-        self.resume()
+    def train(self) -> bool:
+        """Run to the recipe's last step; return False when the run was asked to stop before."""
+        self._resume()
         if self.step == 0:
             self.evaluate()
-        started, since = time.monotonic(), self.step
-        while self.step < self.settings.steps:
-            loss, norm = self.one_step()
-            if self.step % self.settings.log_every == 0 or self.step == self.settings.steps:
-                rate = (self.step - since) / (time.monotonic() - started)
-                started, since = time.monotonic(), self.step
-                figures = {"loss": self.mean(loss), "norm": norm, "lr": learning_rate(self.settings, self.step)}
-                figures |= {"steps_per_second": rate, "tokens_per_second": rate * self.settings.tokens_per_step}
-                self.log(figures | self.task.diagnose())
-            last = self.step == self.settings.steps
-            if last or self.step % self.settings.eval_every == 0:
-                self.evaluate()
-            if last or self.step % self.settings.save_every == 0:
-                self.save()
+        self.pace.start()
+        while self.step < self.settings.steps and not self.stopping:
+            data = self._one_step()
+            self.pace.add(data, self.data.waited)
+            self._after(data)
+            if self.spikes.in_a_row >= self.faults.rollback_after:
+                self._roll_back()
+        self.saver.wait()
+        self._tell_save()
+        self.ranks.wait()  # the launcher ends the others when one is gone, and the first may still write
+        if self.saver.problem:
+            raise GokuError(self.saver.problem)
+        return self.step == self.settings.steps
 
-    def one_step(self) -> tuple[Tensor, float]:
-        """Do one optimizer step; return this rank's loss and the gradient norm."""
+    def ask_to_stop(self) -> None:
+        """Let all ranks save and end after this step."""
+        self.asked_to_stop = True
+
+    def _after(self, data: Step) -> None:
+        """Log, evaluate and save, when it is time or the last step."""
+        last = self.step == self.settings.steps
+        if last or self.step % self.settings.log_every == 0:
+            self._log(data)
+        if last or self.step % self.settings.eval_every == 0:
+            self.evaluate()
+        if last or self.stopping or self.step % self.settings.save_every == 0:
+            self.save()
+
+    def _one_step(self) -> Step:
+        """Do one optimizer step, or leave it out when it would do harm."""
+        self.journal.beat(self.step, "data")
+        data = self.data.get(self.step, self.settings.steps)
+        self.journal.beat(self.step, "compute")
+        for reason in data.lost:
+            self.journal.event(self.step, f"a sample was left out: {reason}")
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, self.step)
-        batches = list(self.task.batches(self.step))
         total = torch.zeros((), device=self.engine.device)
-        for i, batch in enumerate(batches):
+        for i, batch in enumerate(data.batches):
             # The weights change after the last pack of the step; gradients of those before it add up.
-            self.engine.set_gradient_accumulation_boundary(i == len(batches) - 1)
+            last = i == len(data.batches) - 1
+            self.engine.set_gradient_accumulation_boundary(last)
             loss = self.task.loss(self.engine, batch.to(self.engine.device))
-            if not torch.isfinite(loss):
-                raise SystemExit(f"the loss is {float(loss)} at step {self.step}; try a lower lr")
             self.engine.backward(loss)
-            self.engine.step()
             total += loss.detach()
+            if last:
+                self._agree(total)
+            self.engine.step()
+        if not self._judged:  # DeepSpeed left the step out by itself
+            self._judge(float("inf"))
         self.step += 1
-        decay = min(self.settings.ema, self.step / (self.step + 10))
-        live = self.engine.module.state_dict()
-        torch._foreach_lerp_(list(self.ema.values()), [live[name] for name in self.ema], 1 - decay)
-        return total, float(self.engine.get_global_grad_norm() or 0.0)
+        self.position = data.position
+        if self._verdict:
+            self.journal.event(self.step, f"step {self.step} was left out: {self._verdict}")
+        else:
+            self.averages.update(self.step)
+        return data
 
-    def mean(self, value: Tensor) -> float:
-        """Return a value's mean over the ranks."""
-        total = value.float().clone()
-        deepspeed.comm.all_reduce(total)
-        return float(total) / self.world
+    def _agree(self, loss: Tensor) -> None:
+        """Let all ranks know the step's loss, and whether one of them was asked to stop."""
+        asked = self.asked_to_stop or (self.ranks.rank == 0 and (self.run / STOP).exists())
+        told = torch.stack([loss.float(), loss.new_tensor(float(asked), dtype=torch.float32)])
+        loss_sum, stops = self.ranks.total(told).tolist()
+        self._loss = loss_sum / self.ranks.world
+        self.stopping = stops > 0
+        self._judged = False
+
+    def _guard(self) -> bool:
+        """Answer the optimizer, which asks once for each of its tensors, whether to change the weights."""
+        if not self._judged:
+            if self.recipe.parallel.zero_stage:
+                norm = self.engine.optimizer._global_grad_norm
+            else:
+                clip = self.settings.clip or float("inf")
+                norm = nn.utils.clip_grad_norm_(self.engine.module.parameters(), clip)
+            self._judge(float(norm))
+        return not self._verdict
+
+    def _judge(self, norm: float) -> None:
+        self._norm, self._judged = norm, True
+        self._verdict = self.spikes.judge(self._loss, norm)
+
+    def _log(self, data: Step) -> None:
+        """Write a line of figures."""
+        clipped = min(self._norm, self.settings.clip) if self.settings.clip else self._norm
+        figures: dict[str, Any] = {
+            "loss": self._loss, "norm": self._norm, "norm_clipped": clipped,
+            "lr": learning_rate(self.settings, self.step - 1), **self.pace.figures(),
+        }  # fmt: skip
+        if torch.cuda.is_available():
+            figures["memory_bytes"] = torch.cuda.max_memory_allocated()
+        self._tell_save()
+        self.journal.metrics(self.step, figures | self.told | dict(data.figures) | self.task.diagnose())
+        self.told = {}
 
     def evaluate(self) -> None:
-        """Log the held-out figures of the averaged weights (every rank computes the same)."""
-        live = {name: value.clone() for name, value in self.engine.module.state_dict().items()}
-        self.engine.module.load_state_dict(self.ema)
-        self.engine.module.eval()
-        figures = self.task.evaluate(self.engine.module)
-        self.engine.module.train()
-        self.engine.module.load_state_dict(live)
+        """Log the held-out figures of the averaged weights."""
+        self.journal.beat(self.step, "evaluate")
+        with self.averages.in_place():
+            self.engine.module.eval()
+            figures = self.task.evaluate(self.engine.module)
+            self.engine.module.train()
         if self.step == 0:
             self.figures["held_out_loss_untrained"] = figures["held_out_loss"]
         self.figures |= figures
-        self.log(figures)
-
-    def log(self, figures: Mapping[str, float | str]) -> None:
-        """Append one line to metrics.jsonl (first rank only)."""
-        if self.rank == 0:
-            line = {"step": self.step, "at": time.time(), **figures}
-            with (self.run / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
+        self.journal.metrics(self.step, figures)
 
     def save(self) -> None:
-        """Publish a checkpoint: every rank's optimizer state, then weights and configuration, then the name."""
-        final = checkpoint.step_folder(self.run, self.step)
-        temporary = final.with_name(f".{final.name}")
-        if self.rank == 0:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-        deepspeed.comm.barrier()
-        state = {"step": self.step, "figures": self.figures, "ema": self.ema, "task": self.task.state()}
-        self.engine.save_checkpoint(str(temporary), tag="deepspeed", client_state=state, save_latest=False)
-        deepspeed.comm.barrier()
-        if self.rank == 0:
-            config = self.task.export(temporary, self.engine.module.state_dict(), self.ema)
-            config |= {"step": self.step, "figures": self.figures, "data": self.plan["data"]}
-            (temporary / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-            checkpoint.finish(temporary, final)
-            checkpoint.prune(self.run, self.settings.keep)
-        deepspeed.comm.barrier()
+        """Copy what this rank holds, and let a thread write it."""
+        self.journal.beat(self.step, "save")
+        started = time.monotonic()
+        self.saver.wait()
+        self._tell_save()
+        self.journal.losses(self.step, self.task.records())
+        taken = snapshot(self.step, self.fragments, self.averages, self.task.state())
+        state = {
+            "step": self.step, "position": self.position, "optimizer_steps": self.fragments.steps(),
+            "figures": dict(self.figures), "spikes": self.spikes.state(), "rollbacks": self.rollbacks,
+        }  # fmt: skip
+        about = {"step": self.step, "figures": dict(self.figures), "data": self.plan["data"]}
+        self.saver.start(taken, lambda folder: self.task.describe(folder) | about, state)
+        self.told["save_blocked_seconds"] = time.monotonic() - started
+
+    def _tell_save(self) -> None:
+        """Log how the last save went, once it is over."""
+        if self.saver.problem:
+            self.journal.event(self.step, self.saver.problem)
+        if self.saver.seconds:
+            self.told["save_seconds"], self.saver.seconds = self.saver.seconds, 0.0
+
+    def _resume(self) -> None:
+        """Go on from the newest checkpoint that is whole, if there is one."""
+        self.saver.wait()
+        self.ranks.wait()
+        if self.ranks.rank == 0:
+            for torn in self.run.glob(".step-*"):
+                shutil.rmtree(torn)
+            (self.run / STOP).unlink(missing_ok=True)
+        self.ranks.wait()
+        while found := self.ranks.tell(str(next(reversed(checkpoint.checkpoints(self.run)), ""))):
+            problem = self._damage(Path(found))
+            if not problem:
+                self._load(Path(found))
+                break
+            if self.ranks.rank == 0:
+                self.journal.event(self.step, f"{problem}; going on from the one before it")
+                os.replace(found, Path(found).with_name(f"damaged-{Path(found).name}"))
+            self.ranks.wait()
+        if self.ranks.rank == 0:
+            forget_after(self.run, self.step)
+
+    def _damage(self, folder: Path) -> str:
+        """Return what is wrong with a checkpoint; the ranks share the reading."""
+        problem = ""
+        try:
+            checkpoint.verify(folder, self.ranks.rank, self.ranks.world)
+        except GokuError as error:
+            problem = str(error)
+            self.journal.event(self.step, problem)
+        bad = self.ranks.total(torch.tensor(float(bool(problem)), device=self.engine.device))
+        return problem or (f"{folder} is damaged" if bad else "")
+
+    def _load(self, folder: Path) -> None:
+        extra = restore(folder, self.fragments, self.averages, self.ranks.rank, self.ranks.world)
+        state = json.loads((folder / STATE).read_text())
+        if extra:
+            self.task.load_state(extra)
+        self.step, self.figures, self.position = state["step"], state["figures"], state["position"]
+        self.rollbacks = state["rollbacks"]
+        self.spikes.load_state(state["spikes"])
+        self.data.forget()
+        self.task.go_to(self.position)
+
+    def _roll_back(self) -> None:
+        """Go back to the newest checkpoint, but not to its data: those that follow did the harm."""
+        self.rollbacks += 1
+        position, rollbacks, at = self.position, self.rollbacks, self.step
+        self.saver.wait()
+        self.ranks.wait()
+        if not checkpoint.checkpoints(self.run) or rollbacks > self.faults.restarts:
+            raise GokuError(f"{self.spikes.in_a_row} steps in a row were left out before step {at} ({self._verdict}); "
+                            "try a lower lr, or look at the samples in losses/")  # fmt: skip
+        self._resume()
+        self.position, self.rollbacks = position, rollbacks
+        self.task.go_to(position)
+        self.journal.event(at, f"went back from step {at} to {self.step}, and goes on with the data after step {at}")
+
+
+def work(run: Path, *, on_signals: bool = False) -> bool:
+    """Train as one rank of several that have found each other; return False when asked to stop before the end.
+
+    `on_signals` takes SIGINT and SIGTERM for that question.
+    """
+    faulthandler.register(signal.SIGUSR1)  # where does it hang?
+    torch.set_num_threads(int(os.environ.get("GOKU_THREADS", "1")))
+    worker = Worker(run)
+    for number in (signal.SIGINT, signal.SIGTERM) if on_signals else ():
+        signal.signal(number, lambda *_: worker.ask_to_stop())
+    finished = worker.train()
+    torch.distributed.destroy_process_group()
+    return finished
 
 
 def main() -> None:
     """Start this rank."""
-    run = Path(next(word for word in sys.argv[1:] if not word.startswith("-")))
-    torch.set_num_threads(int(os.environ.get("GOKU_THREADS", "1")))
-    if not torch.cuda.is_available():
-        # The shared-memory reduction is compiled at the first start, and a stale lock of that build waits for
-        # ever; gloo alone does the same work.
-        import deepspeed.ops
-
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo")
-    Worker(run).train()
-    torch.distributed.destroy_process_group()
+    start_ranks()
+    try:
+        work(Path(next(word for word in sys.argv[1:] if not word.startswith("-"))))
+    except GokuError as error:
+        sys.stderr.write(f"GokuError: {error}\n")
+        sys.stderr.flush()
+        os._exit(REFUSED)  # the other ranks may wait for this one: say no goodbyes
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""What a run tells while it goes on: files in its folder, which the launcher and people read.
+
+metrics.jsonl        a line of figures every few steps, from the first rank
+events-00000.jsonl   what went wrong and what was done about it, from each rank
+beat-00000           the step and the phase that a rank is in; its age tells whether it hangs
+losses/*.parquet     a row per sample, from each rank: see the table `losses` in manifests/README.md
+stop                 made by whoever wants the run to save and end
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.jsonl"
+STOP = "stop"
+LOSSES = "losses"
+REFUSED = 2
+"""Exit status of a rank that cannot go on, and would fail again."""
+
+
+class Journal:
+    """One rank's pen."""
+
+    def __init__(self, run: Path, rank: int) -> None:
+        self.run = run
+        self.rank = rank
+        self._beat = run / f"beat-{rank:05d}"
+
+    def beat(self, step: int, phase: str) -> None:
+        """Say that this rank is alive, and what it does."""
+        self._beat.write_text(f"{os.getpid()} {step} {phase}")
+
+    def metrics(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Append a line of figures (first rank only)."""
+        if self.rank == 0:
+            self._append(self.run / METRICS, {"step": step, "at": time.time(), **figures})
+
+    def event(self, step: int, what: str) -> None:
+        """Append what happened."""
+        line = {"step": step, "at": time.time(), "rank": self.rank, "event": what}
+        self._append(self.run / f"events-{self.rank:05d}.jsonl", line)
+
+    def losses(self, step: int, rows: list[dict[str, Any]]) -> None:
+        """Write the samples since the last checkpoint; a resumed run writes the same file again."""
+        import pandas as pd
+
+        if rows:
+            folder = self.run / LOSSES
+            folder.mkdir(exist_ok=True)
+            pd.DataFrame(rows).to_parquet(folder / f"step-{step:06d}-rank-{self.rank:05d}.parquet")
+
+    def _append(self, path: Path, line: Mapping[str, Any]) -> None:
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def forget_after(run: Path, step: int) -> None:
+    """Remove the losses of steps after this one, which will be made again."""
+    for path in (run / LOSSES).glob("step-*.parquet"):
+        if int(path.stem.split("-")[1]) > step:
+            path.unlink()

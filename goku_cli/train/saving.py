@@ -1,0 +1,215 @@
+"""Checkpoints of a run: every rank copies its fragments, then writes them beside the training.
+
+While the next steps run, each rank's thread writes what the rank held, and the first rank's puts the weights of all
+together, seals the folder and gives it its name. Nothing is pickled. A checkpoint of N ranks can be read by any other
+number, at any ZeRO stage.
+"""
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from goku_cli.errors import GokuError
+from goku_cli.model import checkpoint
+from goku_cli.train.average import Averages, file_of
+from goku_cli.train.fragments import Fragment, Fragments
+
+STATE = "state.json"
+RNG = "rng"
+POLL_SECONDS = 0.05
+WEIGHTS = "model.safetensors"
+
+
+@dataclass
+class Snapshot:
+    """What a rank held after a step, on the CPU."""
+
+    step: int
+    parts: dict[str, dict[str, Tensor]]
+    """File of weights -> name of a weight -> this rank's part of it, flattened."""
+    optimizer: dict[str, Tensor]
+    starts: dict[str, int]
+    """Where in the flattened weight each part begins."""
+
+
+def snapshot(step: int, fragments: Fragments, averages: Averages, extra: dict[str, Tensor]) -> Snapshot:
+    """Copy a rank's fragments to the CPU; `extra` tensors go into its own file as they are."""
+
+    def mine(values: list[Tensor]) -> dict[str, Tensor]:
+        pairs = [(f, x[f.mine[0] : f.mine[1]]) for f, x in zip(fragments.list, values, strict=True)]
+        return {f.name: x.detach().to("cpu", copy=True) for f, x in pairs if x.numel()}
+
+    parts = {WEIGHTS: mine(fragments.values())}
+    for decay, average in zip(averages.decays, averages.values, strict=True):
+        parts[file_of(decay, averages.decays)] = mine(average)
+    optimizer = {f"{key}/{name}": x for key, xs in fragments.states().items() for name, x in mine(xs).items()}
+    optimizer |= {name: x.detach().to("cpu", copy=True) for name, x in extra.items()}
+    starts = {f.name: f.start + f.mine[0] for f in fragments.list}
+    return Snapshot(step, parts, optimizer | {RNG: torch.get_rng_state()}, starts)
+
+
+class Saver:
+    """Writes one checkpoint at a time in a thread of this rank."""
+
+    def __init__(self, run: Path, rank: int, world: int, shapes: dict[str, torch.Size], keep: int) -> None:
+        self.run = run
+        self.rank, self.world = rank, world
+        self.shapes = shapes
+        self.keep = keep
+        self.problem = ""
+        """Why the last checkpoint could not be written."""
+        self.seconds = 0.0
+        """What the last one took, beside the training."""
+        self._thread: threading.Thread | None = None
+
+    def start(self, taken: Snapshot, describe: Callable[[Path], dict[str, Any]], state: dict[str, Any]) -> None:
+        """Begin to write; `describe` writes further files of the first rank and returns its config.json."""
+        self.wait()
+        self.problem = ""
+        self._thread = threading.Thread(target=self._run, args=(taken, describe, state), daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return when nothing is being written."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _run(self, taken: Snapshot, describe: Callable[[Path], dict[str, Any]], state: dict[str, Any]) -> None:
+        started = time.monotonic()
+        final = checkpoint.step_folder(self.run, taken.step)
+        temporary = final.with_name(f".{final.name}")
+        try:
+            self._write(temporary, taken)
+            if self.rank == 0:
+                self._gather(temporary)
+                config = describe(temporary)
+                (temporary / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+                (temporary / STATE).write_text(json.dumps(state) + "\n")
+                checkpoint.finish(temporary, final)
+                checkpoint.prune(self.run, self.keep)
+        except (OSError, SafetensorError, GokuError) as error:
+            self.problem = f"the checkpoint of step {taken.step} was not written ({error})"
+            if self.rank == 0:
+                shutil.rmtree(temporary, ignore_errors=True)
+        self.seconds = time.monotonic() - started
+
+    def _write(self, folder: Path, taken: Snapshot) -> None:
+        """Write this rank's files, and an empty one that says how it went."""
+        folder.mkdir(exist_ok=True)
+        mark = folder / f"rank-{self.rank:05d}"
+        about = {"starts": json.dumps(taken.starts)}
+        try:
+            save_file(taken.optimizer, folder / f"optimizer-{self.rank:05d}-of-{self.world:05d}.safetensors", about)
+            for file, parts in taken.parts.items():
+                save_file(parts, folder / f"rank-{self.rank:05d}.{file}", about)
+        except (OSError, SafetensorError):
+            mark.with_suffix(".failed").touch()  # an empty file has room on a full disk
+            raise
+        mark.with_suffix(".done").touch()
+
+    def _gather(self, folder: Path) -> None:
+        """Wait for all ranks and put their parts of the weights together."""
+        marks = [folder / f"rank-{rank:05d}.done" for rank in range(self.world)]
+        while not all(mark.exists() for mark in marks):
+            if failed := sorted(folder.glob("rank-*.failed")):
+                raise GokuError(f"{failed[0].stem} could not write its part; is its disk full?")
+            time.sleep(POLL_SECONDS)
+        for file in sorted(path.name.split(".", 1)[1] for path in folder.glob("rank-00000.*.safetensors")):
+            parts = [folder / f"{mark.stem}.{file}" for mark in marks]
+            whole = {name: torch.empty(shape) for name, shape in self.shapes.items()}
+            for piece in pieces(parts):
+                whole[piece.name].view(-1)[piece.start : piece.start + piece.length] = piece.read()
+            checkpoint.write_weights(folder, file, whole)
+            for path in parts:
+                path.unlink()
+        for mark in marks:
+            mark.unlink()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a flattened weight, or of its state, in the file of the rank that saved it."""
+
+    name: str
+    start: int
+    length: int
+    file: Any
+
+    def read(self, first: int = 0, last: int | None = None) -> Tensor:
+        """Return its elements from `first` to `last`, counted from where the piece begins."""
+        part: Tensor = self.file.get_slice(self.name)[first:last]
+        return part
+
+
+def pieces(files: Iterable[Path]) -> Iterator[Piece]:
+    """Yield all that the ranks' files hold of weights; nothing of it is read yet."""
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            starts = json.loads(file.metadata()["starts"])
+            for name in file.keys():  # noqa: SIM118 - a reader, not a dict
+                if name.rpartition("/")[2] in starts:
+                    length = file.get_slice(name).get_shape()[0]
+                    yield Piece(name, starts[name.rpartition("/")[2]], length, file)
+
+
+def restore(folder: Path, fragments: Fragments, averages: Averages, rank: int, world: int) -> dict[str, Tensor]:
+    """Read weights, averages and the optimizer's state into this rank's fragments.
+
+    Returns the other tensors that this rank saved; nothing when another number of ranks than now saved it.
+
+    Raises:
+        GokuError: the checkpoint has not the averages that the recipe asks for.
+    """
+    files = {WEIGHTS: fragments.values()}
+    files |= {file_of(d, averages.decays): xs for d, xs in zip(averages.decays, averages.values, strict=True)}
+    for name, values in files.items():
+        _read_whole(folder / name, fragments.list, values)
+    fragments.publish()
+    saved = sorted(folder.glob("optimizer-*.safetensors"))
+    _read_optimizer(saved, fragments, json.loads((folder / STATE).read_text())["optimizer_steps"])
+    if len(saved) != world:
+        return {}
+    with safe_open(saved[rank], framework="pt") as file:
+        starts = json.loads(file.metadata()["starts"])
+        extra = {n: file.get_tensor(n) for n in file.keys() if n.rpartition("/")[2] not in starts}  # noqa: SIM118
+    torch.set_rng_state(extra.pop(RNG))
+    return extra
+
+
+def _read_whole(path: Path, fragments: list[Fragment], values: list[Tensor]) -> None:
+    if not path.exists():
+        raise GokuError(f"{path} is missing: the recipe's averages were others when it was saved")
+    with safe_open(path, framework="pt") as file:
+        for fragment, x in zip(fragments, values, strict=True):
+            x.copy_(file.get_tensor(fragment.name).view(-1)[fragment.start : fragment.start + fragment.length])
+
+
+def _read_optimizer(saved: list[Path], fragments: Fragments, steps: int) -> None:
+    """Fill the optimizer's state from what the ranks saved, however they had parted it."""
+    names = sorted({piece.name.partition("/")[0] for piece in pieces(saved)})
+    if not names:
+        return
+    fragments.begin(names, steps)
+    held = {
+        f"{key}/{fragment.name}": (fragment, x)
+        for key, values in fragments.states().items()
+        for fragment, x in zip(fragments.list, values, strict=True)
+    }
+    for piece in pieces(saved):
+        if piece.name in held:
+            fragment, x = held[piece.name]
+            first = max(fragment.start, piece.start)
+            last = min(fragment.start + fragment.length, piece.start + piece.length)
+            if first < last:
+                x[first - fragment.start : last - fragment.start] = piece.read(first - piece.start, last - piece.start)
