@@ -103,7 +103,9 @@ def test_a_latent_with_nan_is_named(run, tmp_path):
     with pytest.raises(GokuError, match=f"clip {entry['clip']}.*not what was written"):
         broken.read(draw)
     table.loc[draw.row, "crc"] = checksum(nothing)
-    broken.index = replace(one.latents.index, train=table)
+    broken = Latents(
+        replace(one.latents.index, train=table), tmp_path, ("", "", 0), seed=0, image_share=0.5, text_dropout=0.0
+    )
     with pytest.raises(GokuError, match=f"clip {entry['clip']}.*NaN"):
         broken.read(draw)
     one.latents.text(one.latents.null_text)  # without this one nothing can be trained

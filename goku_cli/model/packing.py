@@ -7,6 +7,7 @@ sample keeps its own timestep, caption and position origin.
 Shapes: B samples, N vision tokens, M text tokens of width E.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,12 @@ def unpatchify(tokens: Tensor, shape: Shape) -> Tensor:
     return patches.permute(3, 0, 1, 4, 2, 5).reshape(c, t, h, w)
 
 
+@functools.lru_cache(1024)
 def grid_positions(shape: Shape) -> Tensor:
-    """Return the positions (n, 3) in (time, row, column) of a latent's tokens, each sample from its own zero."""
+    """Return the positions (n, 3) in (time, row, column) of a latent's tokens, each sample from its own zero.
+
+    The same tensor each time: do not write into it.
+    """
     _, t, h, w = shape
     axes = [torch.arange(size) for size in (t, h // PATCH, w // PATCH)]
     return torch.cartesian_prod(*axes).view(-1, 3)

@@ -29,6 +29,8 @@ HELD_OUT_SHARE = 20
 SMALLEST = 2.0**-24
 """Quantile functions of times want draws from the open interval (0, 1)."""
 AGAIN = "remove that file and encode again with: goku encode-latents MANIFEST"
+ROWS_IN_MEMORY = 100_000
+"""To take one row out of a table of columns costs more than to compute its noise."""
 TEXTS_IN_MEMORY = 256
 """Captions repeat from step to step; a state of FLAN-T5-XL is about a megabyte."""
 
@@ -142,6 +144,7 @@ class Latents:
         """Images and videos that were drawn so far."""
         self._shards = ShardReader(root)
         self.text = functools.lru_cache(TEXTS_IN_MEMORY)(self._text)
+        self._row = functools.lru_cache(ROWS_IN_MEMORY)(lambda row: index.train.iloc[row].to_dict())
         is_image = index.train["frames"].to_numpy() == 1
         weights = index.train["weight"].to_numpy(float)
         groups = [np.flatnonzero(kind & (weights > 0)) for kind in (is_image, ~is_image)]
@@ -167,7 +170,7 @@ class Latents:
         return draws
 
     def _draw(self, row: int, step: int, again: int) -> Draw:
-        entry: Any = self.index.train.iloc[row]
+        entry = self._row(row)
         key = (self.seed, entry["key"], step, again)
         rng = stream("choices", *key)
         u, drop, choice = max(rng.random(), SMALLEST), rng.random(), int(rng.integers(len(entry["text_keys"])))
@@ -184,14 +187,14 @@ class Latents:
         Raises:
             GokuError: its latent or its text states are gone, are not what was written, or hold NaN or infinity.
         """
-        entry: Any = self.index.train.iloc[draw.row]
+        entry = self._row(draw.row)
         latent = self._latent(entry, ("posterior", *draw.key[1:]) if self.sample_posterior else None)
         x_0 = noise(tuple(latent.shape), *draw.key)
         return Example(latent, self.text(draw.text), x_0, draw.u, entry["clip"], entry["key"], draw.source)
 
     def blank(self, draw: Draw) -> Example:
         """Return a sample like this one that holds nothing."""
-        empty = torch.zeros(tuple(self.index.train.iloc[draw.row]["shape"]))
+        empty = torch.zeros(tuple(self._row(draw.row)["shape"]))
         return Example(empty, self.text(self.null_text), empty, draw.u, "")
 
     def held_out(self, limit: int) -> list[Example]:

@@ -158,7 +158,7 @@ def _attempt(run: Run, how: Launch, watch: Watch) -> tuple[str, bool]:
                 time.sleep(POLL_SECONDS)
                 watch.look()
                 if hung := watch.hung(run.recipe.faults.hang_seconds):
-                    _stop(process)
+                    _stop(process, signal.SIGKILL)
                     return hung, False
         except Interrupted:
             _ask_to_stop(run, process, watch)
@@ -185,9 +185,9 @@ def _ask_to_stop(run: Run, process: "subprocess.Popen[bytes]", watch: Watch) -> 
     watch.look()
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def _stop(process: "subprocess.Popen[bytes]", *how: signal.Signals) -> None:
     """End the launcher and every rank, gently and then not."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in how or (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
             process.wait(GRACE_SECONDS)

@@ -13,6 +13,8 @@ from goku_cli.stage import Progress
 from goku_cli.train.journal import METRICS
 
 GOOD_BALANCE = 0.9
+START_SECONDS = 300.0
+"""What ranks may take to their first sign of life: to load libraries on hundreds of nodes from one disk takes long."""
 
 
 class Bar(Progress, Protocol):
@@ -52,12 +54,12 @@ class Watch:
         """Return which ranks hang, and where, when none gave a sign of life for `limit` seconds."""
         beats = sorted(self.run.glob("beat-*"))
         newest = max([self._began, *(path.stat().st_mtime for path in beats)])
-        if time.time() - newest < limit:
+        started = newest > self._began
+        if time.time() - newest < (limit if started else max(limit, START_SECONDS)):
             return ""
         places = []
         for path in beats:
-            pid, _, place = path.read_text().partition(" ")
-            step, _, phase = place.partition(" ")
+            pid, step, phase = path.read_text().split()
             places.append(f"rank {int(path.name[5:])} in step {step} ({phase})")
             _show_stack(pid)
         return f"no rank gave a sign of life for {limit:g} s: {', '.join(places) or 'none has started'}"
