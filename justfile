@@ -37,6 +37,24 @@ shapes: _ready
     goku show shapes/shapes.duckdb --html shapes/report.html
     echo "Open shapes/report.html in a browser." >&2
 
+# The stages of the paper at toy size: images, images and videos, twice the size, image-to-video.
+[group: 'run']
+ladder: _ready
+    #!/usr/bin/env bash
+    set -euo pipefail
+    goku synth shapes ladder/raw --videos 40 --images 600 --seed 0 > /dev/null
+    goku ingest ladder/raw -m ladder/shapes.duckdb \
+      | goku split | goku filter --tier shapes | goku caption | goku balance --taxonomy shapes | goku encode-latents
+    for stage in 1-images 2-joint-48x80; do
+        goku train "recipes/shapes/$stage.toml" ladder/shapes.duckdb --runs ladder/runs
+    done
+    if [ -f ladder/large.duckdb ]; then at=(ladder/large.duckdb); else at=(ladder/shapes.duckdb -o ladder/large.duckdb); fi
+    goku encode-latents "${at[@]}" --size 96x160 --vae ladder/shapes.latents/linear-*
+    for stage in 3-joint-96x160 4-image-to-video; do
+        goku train "recipes/shapes/$stage.toml" ladder/large.duckdb --runs ladder/runs
+    done
+    goku show ladder/large.duckdb --html ladder/report.html
+
 # Curate your own folder: ingest, split, filter, caption, balance, and a report.
 [group: 'run']
 curate dir manifest="manifests/curated.duckdb" tier="480p": _ready
@@ -63,7 +81,7 @@ fmt: _ready
     ruff format .
     ruff check --fix .
 
-# Delete what demo and shapes wrote.
+# Delete what demo, shapes and ladder wrote.
 [group: 'check']
 clean:
-    rm -rf demo shapes runs
+    rm -rf demo shapes ladder runs

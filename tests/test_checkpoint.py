@@ -1,5 +1,7 @@
 """Checkpoints: whole or absent, and damage is named."""
 
+import os
+
 import pytest
 import torch
 
@@ -23,6 +25,17 @@ def test_newest_whole_checkpoint_is_found(tmp_path):
     assert found.name == "step-000010"
     assert checkpoint.resolve(found) == found
     assert checkpoint.read_weights(found, "ema.safetensors")["w"].tolist() == [10.0] * 4
+
+
+def test_a_recipes_name_means_the_run_that_saved_last(tmp_path):
+    for run, when in (("2-joint-0a1b2c3d", 20), ("2-joint-ffffffff", 10), ("2-joint-more-00000000", 30)):
+        save(tmp_path / run, 5)
+        os.utime(tmp_path / run / "step-000005" / "COMPLETE.json", (when, when))
+    (tmp_path / "2-joint-99999999").mkdir()  # it has saved nothing yet
+    assert checkpoint.resolve(tmp_path / "2-joint").parent.name == "2-joint-0a1b2c3d"
+    (tmp_path / "2-joint").mkdir()
+    with pytest.raises(UsageError, match="no checkpoint at"):
+        checkpoint.resolve(tmp_path / "2-joint")
 
 
 def test_prune_keeps_the_newest_and_what_is_being_written(tmp_path):

@@ -1,4 +1,4 @@
-"""What goes wrong in a run of weeks, done to short ones: it is told, survived, and nothing trained is lost in silence."""
+"""What goes wrong in a run of weeks, done to short ones: it is told and survived, and nothing is lost in silence."""
 
 import json
 import os
@@ -131,24 +131,21 @@ def test_a_damaged_checkpoint_is_set_aside(runs, tmp_path):
     assert told(run, "loss") == {step: loss for step, loss in told(whole, "loss").items() if step > 7}
 
 
-@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
-def test_a_rank_that_hangs_or_dies_is_started_again(folder, number):
-    toml = folder / f"{number.name}.toml"
-    toml.write_text(
+def test_ranks_that_hang_are_started_again(folder):
+    (folder / "hung.toml").write_text(
         'kind = "flow"\nsize = "nano"\n[train]\nsteps = 60\ntokens_per_step = 120\nlr = 1e-3\nsave_every = 10\n'
-        "[faults]\nhang_seconds = 6\nrestarts = 1\n"
+        "[faults]\nhang_seconds = 10\nrestarts = 2\n"
     )
-    command = ["goku", "train", toml.name, "small.duckdb", "--ranks", "2"]
+    command = ["goku", "train", "hung.toml", "small.duckdb", "--ranks", "2"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (found := list((folder / "runs").glob(f"{number.name}-*/step-000010/COMPLETE.json"))):
+    while not (found := list((folder / "runs").glob("hung-*/step-000010/COMPLETE.json"))):
         time.sleep(0.05)
-    os.kill(int((found[0].parents[1] / "beat-00001").read_text().split()[0]), number)
-    printed, said = process.communicate(timeout=120)
+    os.kill(int((found[0].parents[1] / "beat-00001").read_text().split()[0]), signal.SIGSTOP)
+    printed, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert printed.strip().endswith("step-000060")
-    assert "starting again from the newest checkpoint (1 of 1)" in said
-    if number == signal.SIGSTOP:
-        assert "no rank gave a sign of life for 6 s: rank 0 in step" in said
+    assert "no rank gave a sign of life for 10 s: rank 0 in step" in said
+    assert "starting again from the newest checkpoint (1 of 2)" in said
 
 
 def test_the_threshold_follows_the_run():

@@ -37,6 +37,10 @@ def stopped_at(run: Path, step: int, name: str, **parallel: int) -> Path:
         run, copy, ignore=lambda _, names: [n for n in names if n.startswith("step-") and int(n[5:11]) > step]
     )
     (copy / "metrics.jsonl").unlink()
+    torn = copy / f".step-{step + 1:06d}"  # and as if it had been killed while it saved the next
+    torn.mkdir()
+    shutil.copy(run / f"step-{step:06d}" / "model.safetensors", torn / "rank-00000.model.safetensors")
+    (torn / "rank-00000.done").touch()
     plan = json.loads((copy / "recipe.json").read_text())
     plan["recipe"]["parallel"] = asdict(Parallel(**parallel))
     (copy / "recipe.json").write_text(json.dumps(plan))

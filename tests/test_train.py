@@ -82,7 +82,7 @@ def test_again_starts_nothing(folder, trained):
     assert time.monotonic() - started < 8
 
 
-def test_killed_and_resumed_gives_the_same_losses(folder, trained):
+def test_ranks_that_were_killed_are_started_again_and_have_the_same_losses(folder, trained):
     name = recipe(folder, "killed", 8)  # the same content under another name: another run's folder
     process = subprocess.Popen(["goku", "train", name, "small.duckdb"], cwd=folder, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -92,16 +92,9 @@ def test_killed_and_resumed_gives_the_same_losses(folder, trained):
     ranks = subprocess.run(["pgrep", "-f", "goku_cli.train.worker.*killed"], capture_output=True, text=True).stdout
     for pid in ranks.split():
         os.kill(int(pid), signal.SIGKILL)
-    process.wait(60)
-    assert goku(folder, "train", name, "small.duckdb").returncode == 0
+    assert process.wait(120) == 0
     run = next((folder / "runs").glob("killed-*"))
     assert losses(run) == losses(trained.parent)
-
-
-def test_two_ranks_learn_together(folder):
-    done = goku(folder, "train", recipe(folder, "two", 4), "small.duckdb", "--ranks", "2")
-    assert done.returncode == 0, done.stderr
-    assert (folder / done.stdout.strip()).name == "step-000004"
 
 
 def test_a_text_to_video_run_goes_on_as_image_to_video(folder, trained):
@@ -150,6 +143,10 @@ def test_interrupt_saves_and_leaves_no_process(folder):
     checkpoint.verify(newest)
     assert int(newest.name[5:]) == max(losses(run))  # of the very last step
     assert not (run / "stop").exists()
+    with Manifest(folder / "small.duckdb", read_only=True) as manifest:  # what it learned from is known all the same
+        seen = manifest.value("SELECT max(step) FROM losses WHERE training = ?", [str(run)])
+        assert seen == int(newest.name[5:]) - 1  # counted from 0
+        assert manifest.value("SELECT status FROM runs ORDER BY id DESC LIMIT 1") == "interrupted"
 
 
 def test_samples_are_files_with_rows_and_scores(folder, trained):

@@ -11,26 +11,37 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from goku_cli.cli.console import Bar, reference_from, say, stdout, table
-from goku_cli.cli.options import AsJson, Reference
+from goku_cli.cli.options import AsJson
 from goku_cli.errors import GokuError, UsageError
 
 if TYPE_CHECKING:
     from goku_cli.manifest.store import Manifest, Row
     from goku_cli.model.objective import Objective
+    from goku_cli.report.training import Training
 
 TABLES = (
     "sources", "source_paths", "sidecars", "clips", "scores", "captions", "tags", "selections", "latents",
-    "text_states", "samples", "results", "runs", "failures",
+    "text_states", "losses", "samples", "results", "runs", "failures",
 )  # fmt: skip
 ABOUT_CLIPS = ("scores", "captions", "tags", "selections", "latents")
+ABNORMAL = """
+SELECT clip_losses.clip, deviation, at_least, samples, text AS caption, source_path, start_us / 1e6 AS seconds
+FROM clip_losses LEFT JOIN clip_files ON id = clip_losses.clip
+LEFT JOIN captions ON captions.clip = clip_losses.clip AND captions.kind = 'merged'
+ORDER BY at_least DESC, abs(deviation) DESC, 1
+"""
 SHIFT_SIZES = ("288x512", "480x864", "720x1280")
 """HEIGHTxWIDTH of the paper's three stages."""
 SHIFT_FRAMES = (1, 49, 97, 241)
 SHIFT_STEPS = 50
+NEWEST_EVENTS = 10
 
 
 def show(
-    manifest: Reference = None,
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[MANIFEST|RUN]", help="PATH, PATH#SELECTION or a run's folder; or from the pipe."),
+    ] = None,
     failures: Annotated[bool, typer.Option("--failures", help="List what failed, and why.")] = False,
     clip: Annotated[str | None, typer.Option(help="Every row about one clip; the start of its id is enough.")] = None,
     sql: Annotated[str | None, typer.Option(help="Run a query; nothing can be changed.")] = None,
@@ -42,18 +53,29 @@ def show(
     decode: Annotated[
         Path | None, typer.Option(help="With --clip: write it beside its decoded latents, as this MP4 or PNG.")
     ] = None,
+    losses: Annotated[
+        int | None, typer.Option(min=1, help="List so many clips whose training losses lie farthest from the rest's.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a report, one file that needs no other.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look at a manifest: the funnel from raw files to latents, or what an option asks for. Changes nothing.
 
+    Of a training run's folder it shows the curves, also while it goes on; --html shows previews and events too.
+
     Example: goku show manifests/my.duckdb --sql "SELECT metric, avg(value) FROM scores GROUP BY metric"
     """
     from goku_cli.manifest.store import Manifest, parse_reference
 
+    reference = reference_from(source)
+    if Path(reference).is_dir():
+        if failures or clip or sql or verify or losses or decode or latents is not None:
+            raise UsageError(f"{reference} is a run's folder; --html and --json go with it, the rest with a manifest")
+        _run(Path(reference), html, as_json)
+        return
     if (latents is not None and not verify) or (decode is not None and clip is None):
         raise UsageError("--latents goes with --verify, and --decode with --clip ID")
-    path, name = parse_reference(reference_from(manifest))
+    path, name = parse_reference(reference)
     with Manifest(path, read_only=True) as opened:
         if verify:
             _verify(opened, latents)
@@ -64,6 +86,8 @@ def show(
             sys.stdout.write(f"{html}\n")
         elif failures:
             _rows("failures", opened.query("SELECT stage, reason, partial, item FROM failures ORDER BY ALL"), as_json)
+        elif losses is not None:
+            _rows("losses", opened.query(f"{ABNORMAL} LIMIT {losses}"), as_json)
         elif clip is not None and decode is not None:
             from goku_cli.encode.beside import write_beside
 
@@ -217,6 +241,35 @@ def _overview(manifest: "Manifest", name: str | None, as_json: bool) -> None:
     lines = [[step.label if step.kind == "left" else f"  - {step.label}", step.count, step.unit] for step in steps]
     table(str(manifest.path), ["", "count", ""], lines, to=stdout)
     table("tables", ["table", "rows"], [[name, count] for name, count in counts.items() if count], to=stdout)
+
+
+def _run(folder: Path, html: Path | None, as_json: bool) -> None:
+    from goku_cli.report.training import read_training
+
+    run = read_training(folder)
+    if html is not None:
+        from goku_cli.report.page import write_training
+
+        write_training(run, html)
+        sys.stdout.write(f"{html}\n")
+    elif as_json:
+        figures = {figure.name: {"value": figure.value, "step": figure.step} for figure in run.figures}
+        events = [vars(event) for event in run.events]
+        told = {"run": str(run.folder), "step": run.step, "steps": run.steps, "figures": figures, "events": events}
+        sys.stdout.write(json.dumps(told) + "\n")
+    else:
+        _figures(run)
+
+
+def _figures(run: "Training") -> None:
+    title = f"{run.folder}: step {run.step} of {run.steps}"
+    lines = [[figure.name, figure.value, figure.step, figure.course] for figure in run.figures]
+    table(title, ["", "newest", "step", "so far"], lines, to=stdout)
+    if run.events:
+        events = run.events[-NEWEST_EVENTS:]
+        title = f"events, the newest {len(events)} of {len(run.events)}"
+        lines = [[event.step, event.when, event.rank, event.text] for event in events]
+        table(title, ["step", "when", "rank", "what"], lines, to=stdout)
 
 
 def _clip(manifest: "Manifest", start: str, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """The model commands: encode-latents, train, sample, convert, eval."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -11,12 +12,13 @@ import typer
 from goku_cli.cli.console import Bar, Session, emit, reference_from, say, table, working
 from goku_cli.cli.options import AsJson, Output, Reference, Strict, Workers
 from goku_cli.encode.settings import BUCKETS, DTYPES, EncodeSettings, Slice, size_of
-from goku_cli.errors import UsageError
+from goku_cli.errors import GokuError, Interrupted, UsageError
 from goku_cli.model.solvers import SOLVERS
 from goku_cli.sample.settings import SampleSettings
 
 if TYPE_CHECKING:
     from goku_cli.train.plan import Run
+    from goku_cli.train.settings import Recipe
 
 ENCODE = EncodeSettings()
 SAMPLE = SampleSettings()
@@ -163,12 +165,19 @@ def train(
     ] = 0,
     hostfile: Annotated[Path | None, typer.Option(help="Nodes, a line HOST slots=GPUS each; needs ssh.")] = None,
     port: Annotated[int, typer.Option(help="Where the ranks meet; 0 takes a free one.")] = 0,
+    plan: Annotated[bool, typer.Option("--plan", help="Start nothing; say what it would take, or why not.")] = False,
+    gpu: Annotated[str, typer.Option(help="With --plan: a kind of GPU (rtx-4090, a100-80gb, h100, ...).")] = "h100",
+    gpus: Annotated[int, typer.Option(help="With --plan: how many of them.")] = 8,
+    mfu: Annotated[float, typer.Option(help="With --plan: the share of their peak that is reached.")] = 0.35,
+    price: Annotated[float, typer.Option(help="With --plan: dollars of one for an hour.")] = 0.0,
+    size: Annotated[str, typer.Option(help="With --plan, without MANIFEST: HEIGHTxWIDTH.")] = "480x864",
+    frames: Annotated[int, typer.Option(help="The same: frames of a clip, 4k+1; 1 is images alone.")] = 97,
     as_json: AsJson = False,
 ) -> None:
     """Train as a recipe says: spawns the deepspeed launcher, also without a GPU.
 
     The run's folder is named by recipe and data, so the same command goes on where it stopped. Ctrl-C saves first.
-    Under torchrun, srun or mpirun it is itself one of the ranks. Prints the checkpoint's folder.
+    Under torchrun, srun or mpirun it is itself one of the ranks. Prints the checkpoint's folder; with --plan RECIPE.
 
     Example: goku train recipes/shapes.toml manifests/my.duckdb
     """
@@ -177,6 +186,9 @@ def train(
 
     path = find(".", recipe)
     settings = load_recipe(path)  # before torch is loaded: a typing error is answered at once
+    if plan:
+        _plan(path, settings, manifest, (gpu, gpus, mfu, price), (size, frames), as_json)
+        return
     from goku_cli.manifest.store import Manifest, parse_reference
     from goku_cli.train import outer
     from goku_cli.train.launch import Launch, attention_kernel, default_ranks, launch
@@ -185,6 +197,7 @@ def train(
     kernel = attention_kernel(settings.train)
     file, name = parse_reference(reference_from(manifest))
     started = time.monotonic()
+    arguments: dict[str, object] = {"recipe": str(path), "ranks": ranks}
 
     def prepared() -> Run:
         with Manifest(file) as opened:
@@ -202,32 +215,71 @@ def train(
         how.check()
         run = prepared()
         say(f"train: {how.ranks or 'as the hostfile says'} rank(s), log in {run.folder}/launch.log")
-        with Bar() as bar:
-            launch(run, how, bar=bar, say=say)
-    _tell_run(run, file, {"recipe": str(path), "ranks": ranks}, time.monotonic() - started, as_json)
+        try:
+            with Bar() as bar:
+                launch(run, how, bar=bar, say=say)
+        except (GokuError, Interrupted) as error:
+            status = "interrupted" if isinstance(error, Interrupted) else f"failed: {error}"
+            with contextlib.suppress(Exception):  # the first error is the one to report
+                _note_run(run, file, arguments, status, {}, time.monotonic() - started)
+            raise
+    _tell_run(run, file, arguments, time.monotonic() - started, as_json)
+
+
+def _plan(
+    path: Path, recipe: "Recipe", reference: str | None, on: tuple[str, int, float, float], clip: tuple[str, int],
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Say what a recipe's run would take, and print the recipe's path."""
+    from goku_cli.manifest.store import Manifest, parse_reference
+    from goku_cli.train.fitting import check_fits
+    from goku_cli.train.forecast import Machine
+    from goku_cli.train.lengths import plan_of_manifest, plan_of_sizes
+
+    if recipe.kind != "flow":
+        raise UsageError(f'--plan is for kind = "flow"; {path} trains a VAE')
+    machine = Machine(*on)
+    if reference is None:
+        planned = plan_of_sizes(recipe, machine, *clip)
+    else:
+        file, name = parse_reference(reference)
+        with Manifest(file) as opened:
+            planned = plan_of_manifest(recipe, machine, opened, opened.selection(name))
+    found = planned.forecast()
+    table(str(path), ["what", "foretold"], found.rows())
+    check_fits(planned, found)
+    emit(str(path), {"command": "train", "plan": True, **found.figures()}, as_json)
 
 
 def _tell_run(run: "Run", file: Path, arguments: dict[str, object], seconds: float, as_json: bool) -> None:
     """Write a finished run into its manifest, say its figures, and print its checkpoint."""
-    from goku_cli.manifest.store import Manifest
     from goku_cli.train.launch import last_figures
-    from goku_cli.train.losses import take_in
+    from goku_cli.train.outlook import compared
     from goku_cli.train.watch import balance
 
     checkpoint = run.finished
     assert checkpoint is not None
     figures = last_figures(checkpoint)
-    if told := balance(run.folder):
+    for told in filter(None, (balance(run.folder), compared(run.folder))):
         say(f"train: {told}")
-    with Manifest(file) as opened:
-        opened.begin_run("train", arguments)
-        take_in(opened, run.folder)
-        counts = {"steps": run.recipe.train.steps, **figures}
-        opened.end_run("ok", counts, seconds, str(run.folder.absolute()))
+    _note_run(run, file, arguments, "ok", {"steps": run.recipe.train.steps, **figures}, seconds)
     if "held_out_loss" in figures:
         untrained = figures.get("held_out_loss_untrained", float("nan"))
         say(f"train: held-out loss {figures['held_out_loss']:.4f}, untrained {untrained:.4f}")
     emit(str(checkpoint), {"command": "train", "seconds": round(seconds, 3), **figures}, as_json)
+
+
+def _note_run(
+    run: "Run", file: Path, arguments: dict[str, object], status: str, counts: dict[str, object], seconds: float
+) -> None:
+    """Write into its manifest how a run ended, and the losses of its samples up to the last checkpoint."""
+    from goku_cli.manifest.store import Manifest
+    from goku_cli.train.losses import take_in
+
+    with Manifest(file) as opened:
+        opened.begin_run("train", arguments)
+        take_in(opened, run.folder)
+        opened.end_run(status, counts, seconds, str(run.folder.absolute()))
 
 
 def sample(
@@ -315,6 +367,9 @@ def convert(
         typer.Option(help="A diffusers pipeline's folder, for a transformer without VAE and text encoder beside it."),
     ] = None,
     weights: Annotated[str, typer.Option(help="Of a checkpoint: ema or raw.")] = SAMPLE.weights,
+    ema_length: Annotated[
+        float | None, typer.Option(help="Of a run with ema_lengths: a checkpoint with an average of this length.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn published Wan 2.1 weights into a checkpoint, or a checkpoint of Wan's form into folders for diffusers.
@@ -326,7 +381,7 @@ def convert(
     from goku_cli.convert.convert import convert as run
 
     started = time.monotonic()
-    told = run(Path(reference_from(source)), output, parts=parts, weights=weights)
+    told = run(Path(reference_from(source)), output, parts=parts, weights=weights, ema_length=ema_length)
     say(f"convert: {told}")
     emit(str(output), {"command": "convert", "seconds": round(time.monotonic() - started, 3)}, as_json)
 

@@ -8,8 +8,10 @@ from goku_cli.model import checkpoint
 PIPELINE = "Wan2.1-T2V-1.3B-Diffusers"
 
 
-def convert(source: Path, out: Path, *, parts: Path | None, weights: str) -> str:
+def convert(source: Path, out: Path, *, parts: Path | None, weights: str, ema_length: float | None = None) -> str:
     """Convert a published Wan model to a checkpoint, or a checkpoint to folders for diffusers; return what to say.
+
+    With `ema_length` a run becomes a checkpoint whose average of the weights has that length.
 
     Raises:
         UsageError: `source` is neither, `out` exists, or the model is one that cannot be converted.
@@ -19,6 +21,10 @@ def convert(source: Path, out: Path, *, parts: Path | None, weights: str) -> str
         raise UsageError(f"{out} exists; remove it, or name another folder with -o")
     if weights not in ("ema", "raw"):
         raise UsageError(f'--weights must be ema or raw, not "{weights}"')
+    if ema_length is not None:
+        from goku_cli.convert.averaged import average_run
+
+        return f"an average of length {ema_length:g}, of {average_run(source, out, ema_length)} snapshots"
     if (source / checkpoint.COMPLETE).exists() or checkpoint.checkpoints(source):
         from goku_cli.convert.exported import export_checkpoint
 

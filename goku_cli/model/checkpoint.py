@@ -12,6 +12,7 @@ weights are checked: one flipped byte in a safetensors file would otherwise load
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from goku_cli.errors import GokuError, UsageError
 from goku_cli.publish import sha256
 
 COMPLETE = "COMPLETE.json"
+DIGEST = re.compile("-[0-9a-f]{8}")
+"""What follows the recipe's name in that of a run."""
 
 
 def step_folder(run: Path, step: int) -> Path:
@@ -53,10 +56,11 @@ def finish(temporary: Path, final: Path) -> None:
     os.replace(temporary, final)
 
 
-def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints."""
+def prune(run: Path, keep: int, keep_every: int = 0) -> None:
+    """Delete all but the newest `keep` checkpoints, and those of steps that `keep_every` divides."""
     for old in checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
+        if not keep_every or int(old.name.removeprefix("step-")) % keep_every:
+            shutil.rmtree(old)
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -67,6 +71,9 @@ def checkpoints(run: Path) -> list[Path]:
 def resolve(path: Path) -> Path:
     """Return the checkpoint that a path means: itself, or the newest of a run's folder.
 
+    Runs are named by their recipe and a digest, so `runs/2-joint-288p` also means the run of that recipe, of several
+    the one that saved last.
+
     Raises:
         UsageError: there is none.
     """
@@ -74,6 +81,9 @@ def resolve(path: Path) -> Path:
         return path
     if found := checkpoints(path):
         return found[-1]
+    runs = [run for run in path.parent.glob(f"{path.name}-*") if DIGEST.fullmatch(run.name.removeprefix(path.name))]
+    if not path.exists() and (saved := [checkpoints(run)[-1] for run in runs if checkpoints(run)]):
+        return max(saved, key=lambda folder: (folder / COMPLETE).stat().st_mtime_ns)
     raise UsageError(f"no checkpoint at {path}; make one with: goku train recipes/shapes.toml MANIFEST")
 
 

@@ -1,10 +1,17 @@
 """Where the bars and lines of a chart lie, in the units of its drawing: the page only draws them."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 300.0, 110.0
 BINS = 24
+BLOCKS = "▁▂▃▄▅▆▇█"
+COURSE = 24
+"""Characters of a curve in a terminal."""
+
+Curves = dict[str, list[tuple[int, float]]]
+"""(step, value) of every figure, by name."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Mark:
-    """A vertical line at a threshold."""
+    """A vertical line at a threshold, or where something happened."""
 
     x: float
     label: str
@@ -56,6 +63,7 @@ class Plot:
     high: float
     steps: int
     lines: list[Line]
+    marks: list[Mark]
 
 
 def histogram(metric: str, values: list[float], limits: dict[str, float]) -> Histogram:
@@ -75,8 +83,11 @@ def histogram(metric: str, values: list[float], limits: dict[str, float]) -> His
     return Histogram(metric, len(values), low, high, bars, marks)
 
 
-def plot(title: str, curves: dict[str, list[tuple[int, float]]]) -> Plot | None:
-    """Lay out curves of (step, value); None when there is nothing finite to draw."""
+def plot(title: str, curves: Curves, events: Mapping[int, str] | None = None, steps: int = 0) -> Plot | None:
+    """Lay out curves, and mark by step what happened; None when there is nothing finite to draw.
+
+    The axis ends with the last point, or at least at `steps`.
+    """
     finite = {
         label: [(step, value) for step, value in points if math.isfinite(value)] for label, points in curves.items()
     }
@@ -86,9 +97,21 @@ def plot(title: str, curves: dict[str, list[tuple[int, float]]]) -> Plot | None:
     values = sorted(value for points in drawn.values() for _, value in points)
     # A first step that is far out must not flatten the rest: the axis ends at the 99th percentile.
     low, high = values[0], values[min(len(values) - 1, int(0.99 * len(values)))]
-    steps = max(step for points in drawn.values() for step, _ in points)
+    steps = max(steps, *(step for points in drawn.values() for step, _ in points))
     lines = [Line(label, _polyline(points, steps, low, high), points[-1][1]) for label, points in drawn.items()]
-    return Plot(title, low, high, steps, lines)
+    marks = [Mark(WIDTH * min(step, steps) / max(steps, 1), label) for step, label in (events or {}).items()]
+    return Plot(title, low, high, steps, lines, marks)
+
+
+def blocks(values: list[float]) -> str:
+    """Draw finite values as a line of block characters, the newest at its end."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return ""
+    count = min(COURSE, len(finite))
+    chosen = [finite[(i + 1) * len(finite) // count - 1] for i in range(count)]
+    low, span = min(chosen), (max(chosen) - min(chosen)) or 1.0
+    return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1))] for value in chosen)
 
 
 def _polyline(points: list[tuple[int, float]], steps: int, low: float, high: float) -> str:

@@ -12,6 +12,7 @@ from goku_cli.recipe import find, read_toml
 from goku_cli.report.charts import Histogram, Plot, histogram, plot
 from goku_cli.report.funnel import BALANCED, Step, base_selection, funnel
 from goku_cli.report.pictures import filmstrip, jpeg_uri
+from goku_cli.report.training import curves, lasting, read_lines
 
 SHEET = 24
 SAMPLES = 24
@@ -56,7 +57,7 @@ class Report:
     failures: list[Row]
     samples: list[Row]
     results: list[Results]
-    curves: list[Plot]
+    plots: list[Plot]
     runs: list[Row]
 
 
@@ -75,7 +76,7 @@ def gather(manifest: Manifest, name: str | None) -> Report:
         failures=manifest.query("SELECT stage, item, reason FROM failures ORDER BY failed DESC LIMIT 50"),
         samples=_samples(manifest),
         results=_results(manifest),
-        curves=_curves(manifest),
+        plots=_curves(manifest),
         runs=manifest.query("SELECT id, command, started, status, seconds, counts FROM runs ORDER BY id DESC LIMIT 30"),
     )
 
@@ -173,14 +174,10 @@ def _results(manifest: Manifest) -> list[Results]:
 
 def _curves(manifest: Manifest) -> list[Plot]:
     rows = manifest.query("SELECT id, output FROM runs WHERE command = 'train' AND output IS NOT NULL ORDER BY id")
-    folders = {row["output"]: row["id"] for row in rows}
     drawn = []
-    for output in folders:
-        log = _metrics(manifest, output)
-        lines = {
-            key: [(entry["step"], float(entry[key])) for entry in log if key in entry]
-            for key in ("loss", "held_out_loss")
-        }
+    for output in dict.fromkeys(row["output"] for row in rows):
+        found = curves(lasting(_metrics(manifest, output)))
+        lines = {name: points for name, points in found.items() if name in ("loss", "held_out_loss")}
         if (curve := plot(f"{Path(output).parent.name}/{Path(output).name}", lines)) is not None:
             drawn.append(curve)
     return drawn
@@ -190,8 +187,6 @@ def _metrics(manifest: Manifest, output: str) -> list[dict[str, Any]]:
     """Return the lines of a run's metrics.jsonl: `output` is its folder, or a checkpoint inside it."""
     for base in (Path(output), manifest.path.parent / output):
         for folder in (base, base.parent):
-            file = folder / "metrics.jsonl"
-            if file.is_file():
-                lines = file.read_text(encoding="utf-8").splitlines()
-                return [json.loads(line) for line in lines if line.endswith("}")]
+            if lines := read_lines(folder / "metrics.jsonl"):
+                return lines
     return []

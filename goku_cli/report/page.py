@@ -1,23 +1,33 @@
-"""The report: one HTML file that needs nothing but itself, without a script, safe against what it shows."""
+"""The reports: HTML files that need nothing but themselves, without a script, safe against what they show."""
 
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from goku_cli.manifest.store import Manifest
 from goku_cli.publish import publish
 from goku_cli.report.charts import HEIGHT, WIDTH
 from goku_cli.report.gather import gather
+from goku_cli.report.training import Training, previews
 
 
 def write_report(manifest: Manifest, selection: str | None, path: Path) -> None:
     """Publish the report of a selection (the newest when None) at `path`."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    _write(path, "manifest.html.j2", title=manifest.path.name, report=gather(manifest, selection))
+
+
+def write_training(run: Training, path: Path) -> None:
+    """Publish the report of a training run at `path`."""
+    _write(path, "training.html.j2", title=run.folder.name, run=run, previews=previews(run.folder))
+
+
+def _write(path: Path, template: str, **shown: object) -> None:
+    loader = PackageLoader("goku_cli.report", "")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["figure"] = figure
-    source = files("goku_cli.report").joinpath("template.html.j2").read_text(encoding="utf-8")
-    template = environment.from_string(source)
-    page = template.render(report=gather(manifest, selection), width=WIDTH, height=HEIGHT)
+    page = environment.get_template(template).render(width=WIDTH, height=HEIGHT, **shown)
     with publish(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 

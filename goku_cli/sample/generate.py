@@ -6,12 +6,10 @@ from goku_cli.sample.generate import Generator, Request
 generator = Generator.load(Path("runs/shapes-1a2b3c4d"))
 for request, frames in generator.generate([Request("a red circle", seed=0, frames=1)], steps=25, guidance=3.0):
     ...  # frames: uint8 (T, H, W, 3)
-
-Shapes: N vision tokens of C channels in a pack of B samples, S steps.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +18,18 @@ import torch
 from torch import Tensor
 
 from goku_cli.errors import UsageError
-from goku_cli.model import checkpoint, flow
+from goku_cli.model import checkpoint
 from goku_cli.model.codec import Codec, codec_fingerprint, latent_statistics, load_codec
+from goku_cli.model.guidance import Guidance, batches, draw
 from goku_cli.model.linear_codec import to_frames
 from goku_cli.model.noise import noise
 from goku_cli.model.objective import Objective
-from goku_cli.model.packing import pack, token_count, unpack
 from goku_cli.model.presets import ModelConfig
-from goku_cli.model.process import sampling_times
-from goku_cli.model.solvers import check_solver, solve
+from goku_cli.model.solvers import check_solver
 from goku_cli.model.text import TextEncoder, load_text_encoder
 from goku_cli.model.transformer import Goku
 from goku_cli.recipe import build
 from goku_cli.sample.settings import SampleSettings
-
-BATCH_TOKENS = 16_384
-"""Vision tokens that are sampled together."""
 
 
 @dataclass(frozen=True)
@@ -143,40 +137,13 @@ class Generator:
             if (tokens := self.text.count(prompt)) > self.text.most_tokens:
                 raise UsageError(f"a prompt has {tokens} tokens, the text encoder reads {self.text.most_tokens}; "
                                  f'shorten "{prompt[:40]}..."')  # fmt: skip
-        batch: list[Request] = []
-        for request in requests:
-            batch.append(request)
-            if sum(token_count(self.latent_shape(r)) for r in batch) >= BATCH_TOKENS:
-                yield from self._batch(batch, steps, guidance, solver)
-                batch = []
-        if batch:
-            yield from self._batch(batch, steps, guidance, solver)
-
-    def _batch(
-        self, requests: list[Request], steps: int, guidance: float, solver: str
-    ) -> Iterator[tuple[Request, np.ndarray]]:
-        shapes = [self.latent_shape(request) for request in requests]
-        x_0 = [noise(shape, request.seed) for shape, request in zip(shapes, requests, strict=True)]
-        texts = [self._text(request.prompt) for request in requests]
-        guided = guidance != 1
-        # Both branches of guidance ride in one pack: first with the prompts, then with the empty text.
-        copies = 2 if guided else 1
-        texts += [self._text("")] * (len(texts) * (copies - 1))
-        both = pack(x_0 * copies, texts, text_rows=self.model.config.text_rows).to(self.device)
-        n = len(both.tokens) // copies
-        lengths = torch.tensor([token_count(shape) for shape in shapes])
-        first_B = lengths.cumsum(0) - lengths
-
-        def field(x_NC: Tensor, t_N1: Tensor) -> Tensor:
-            t_B = t_N1[first_B, 0].to(x_NC).repeat(copies)
-            v_NC = self.model(replace(both, tokens=x_NC.repeat(copies, 1)), t_B)
-            return flow.guide(v_NC[:n], v_NC[n:], guidance) if guided else v_NC
-
-        times_SB = sampling_times(self.objective, steps, shapes)
-        times_SN1 = times_SB.repeat_interleave(lengths, dim=1)[..., None]
-        *_, x_1 = solve(self.objective, solver, field, both.tokens[:n], times_SN1)
-        for request, latent in zip(requests, unpack(x_1, shapes), strict=True):
-            yield request, to_frames(self.codec.decode(self.statistics.restore(latent)).cpu())
+        how = Guidance(steps, guidance, solver)
+        for part in batches([self.latent_shape(request) for request in requests]):
+            x_0 = [noise(self.latent_shape(request), request.seed) for request in requests[part]]
+            texts = [self._text(request.prompt) for request in requests[part]]
+            latents = draw(self.model, self.objective, x_0, texts, self._text(""), how, self.device)
+            for request, latent in zip(requests[part], latents, strict=True):
+                yield request, to_frames(self.codec.decode(self.statistics.restore(latent)).cpu())
 
     def _text(self, prompt: str) -> Tensor:
         if prompt not in self._states:

@@ -10,17 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.media.ffmpeg import write_image, write_video
+from goku_cli.media.shown import enlarged, write_shown
 from goku_cli.model import checkpoint
 from goku_cli.publish import sha256
 from goku_cli.recipe import fingerprint
 from goku_cli.sample.generate import Generator, Request
 from goku_cli.sample.settings import SampleSettings
 from goku_cli.stage import Progress
-
-SCALE = 4
-"""Tiny clips are enlarged by whole pixels before H.264, whose 16-pixel blocks would smear them."""
-SMALL = 256
 
 
 def sample_id(folder: Path, request: Request, name: str) -> str:
@@ -61,13 +57,8 @@ def _published(
 ) -> Iterator[Row]:
     for request, frames in drawn:
         key = ids[request]
-        path = out / f"{key}.{'png' if request.frames == 1 else 'mp4'}"
-        scale = SCALE if frames.shape[1] < SMALL else 1
-        large = frames.repeat(scale, axis=1).repeat(scale, axis=2)
-        if request.frames == 1:
-            write_image(path, large[0])
-        else:
-            write_video(path, large, fps=fps)
+        large = enlarged(frames)
+        path = write_shown(out, key, large, fps)
         yield {
             "id": key, "prompt": request.prompt, "metadata": request.metadata, "seed": request.seed,
             "path": os.path.relpath(path, root),

@@ -1,38 +1,46 @@
 """Moving averages of the weights, float32, each rank's of its own fragments: what is sampled and evaluated."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
-from torch import Tensor
 
+from goku_cli.model import posthoc
 from goku_cli.train.fragments import Fragments
+from goku_cli.train.settings import Optimization
 
 WARM = 10
 """Steps over which a young average forgets its beginning faster: the decay is at most step / (step + WARM)."""
 
 
 class Averages:
-    """One average for every decay."""
+    """One average for every decay, and one for every length from which others are made afterwards."""
 
-    def __init__(self, fragments: Fragments, decays: tuple[float, ...]) -> None:
+    def __init__(self, fragments: Fragments, settings: Optimization) -> None:
         self._fragments = fragments
-        self.decays = decays
-        self.values: list[list[Tensor]] = [[x.clone() for x in fragments.values()] for _ in decays]
+        self._shares: dict[str, Callable[[int], float]] = {
+            "ema.safetensors" if i == 0 else f"ema-{decay:g}.safetensors": partial(_share, decay)
+            for i, decay in enumerate(settings.ema)
+        }
+        for length in settings.ema_lengths:
+            self._shares[f"length-{length:g}.safetensors"] = partial(posthoc.share, posthoc.exponent_of(length))
+        self.values = {file: [x.clone() for x in fragments.values()] for file in self._shares}
+        """By the file of a checkpoint that they go into."""
 
     def update(self, step: int) -> None:
         """Take in the weights after the `step`-th step (from 1)."""
         live = self._fragments.values()
-        for decay, average in zip(self.decays, self.values, strict=True):
+        for file, average in self.values.items():
             if live:
-                torch._foreach_lerp_(average, live, 1 - min(decay, step / (step + WARM)))
+                torch._foreach_lerp_(average, live, self._shares[file](step))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Let the model compute with the first average for a while."""
         live = self._fragments.values()
         kept = [x.clone() for x in live]
-        for x, average in zip(live, self.values[0], strict=True):
+        for x, average in zip(live, self.values["ema.safetensors"], strict=True):
             x.copy_(average)
         self._fragments.publish()
         try:
@@ -43,6 +51,5 @@ class Averages:
             self._fragments.publish()
 
 
-def file_of(decay: float, decays: tuple[float, ...]) -> str:
-    """Return the name of an average's file in a checkpoint: the first is ema.safetensors."""
-    return "ema.safetensors" if decay == decays[0] else f"ema-{decay:g}.safetensors"
+def _share(decay: float, step: int) -> float:
+    return 1 - min(decay, step / (step + WARM))

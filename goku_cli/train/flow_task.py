@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from goku_cli.errors import GokuError
 from goku_cli.model import process
+from goku_cli.model.checkpoint import read_weights
 from goku_cli.model.flops import step_flops
 from goku_cli.model.objective import Objective
 from goku_cli.model.packing import PATCH, Pack, pack, patchify, shape_of, token_count
@@ -17,6 +18,7 @@ from goku_cli.model.presets import ModelConfig
 from goku_cli.model.transformer import Goku
 from goku_cli.model.ulysses import split_pack, true_lengths
 from goku_cli.train.data import Draw, Example, Latents
+from goku_cli.train.lora import add_adapters, write_merged
 from goku_cli.train.packer import StepPlan, advice, plan_step
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Recipe
@@ -84,7 +86,14 @@ class FlowTask:
         if recipe.train.compile:
             for block in self.model.blocks:
                 block.compile(dynamic=True)
+        self.base = Path()
+        """The checkpoint whose weights adapters are added to."""
         self._since_log, self._since_save = Seen(), Seen()
+
+    def adapt(self, base: Path) -> None:
+        """Train adapters beside the weights that the model has now, those of the checkpoint `base`."""
+        self.base = base
+        add_adapters(self.model, self.recipe.lora)
 
     def plan(self, step: int) -> tuple[list[Draw], StepPlan, dict[str, float | str]]:
         """Draw a step, give its samples to packs, and say how they lie; every rank computes the same."""
@@ -200,7 +209,9 @@ class FlowTask:
         return _held_out_figures(*self.ranks.total(found).cpu())
 
     def describe(self, folder: Path) -> dict[str, Any]:
-        """Return what config.json says of a checkpoint."""
+        """Return what config.json says of a checkpoint; of adapters, write the weights with them added as well."""
+        if self.recipe.lora.rank:
+            write_merged(folder, read_weights(self.base, "ema.safetensors"), self.recipe.lora)
         return {
             "kind": "flow", "model": asdict(self.config), "objective": asdict(self.objective),
             "flow": asdict(self.recipe.flow),

@@ -20,6 +20,8 @@ METRICS = "metrics.jsonl"
 STOP = "stop"
 LOSSES = "losses"
 BEAT_BYTES = 64
+START = "start"
+"""The phase before a rank's first step."""
 REFUSED = 2
 """Exit status of a rank that cannot go on, and would fail again."""
 

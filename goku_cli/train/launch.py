@@ -1,5 +1,6 @@
 """Spawn the `deepspeed` launcher for a prepared run, watch it, and start it again when a rank died or hangs."""
 
+import json
 import os
 import signal
 import socket
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from goku_cli.errors import GokuError, Interrupted, UsageError
 from goku_cli.model import checkpoint
-from goku_cli.train.hosts import check_hosts
+from goku_cli.model.ulysses import check_degree
+from goku_cli.train.hosts import check_hosts, read_hosts
 from goku_cli.train.journal import REFUSED, STOP
 from goku_cli.train.plan import Run
 from goku_cli.train.settings import Optimization
@@ -124,12 +126,14 @@ def launch(run: Run, how: Launch, *, bar: Bar, say: Callable[[str], None]) -> Pa
     recipe's [faults] allows.
 
     Raises:
+        UsageError: the packs cannot be split over so many ranks.
         GokuError: it happened too often, or a rank said that it would happen again; the message is that rank's last
             line, all of it is in the run's `launch.log`.
         Interrupted: the user asked to stop; a checkpoint of the last step was written.
     """
     if run.finished:
         return run.finished
+    _check_sequence(run, how)
     watch = Watch(run.folder, bar, say)
     bar.start("train", run.recipe.train.steps)
     restarts = 0
@@ -141,6 +145,16 @@ def launch(run: Run, how: Launch, *, bar: Bar, say: Callable[[str], None]) -> Pa
             raise GokuError(f"training stopped: {problem}; the whole log is {run.folder / 'launch.log'}")
         restarts += 1
         say(f"train: {problem}; starting again from the newest checkpoint ({restarts} of {run.recipe.faults.restarts})")
+
+
+def _check_sequence(run: Run, how: Launch) -> None:
+    """Refuse a number of ranks over which packs cannot be split, before any is started."""
+    ranks = how.ranks
+    if how.hostfile is not None:
+        ranks = sum(min(slots, how.ranks or slots) for slots in read_hosts(how.hostfile).values())
+    if run.recipe.kind == "flow":
+        heads = json.loads((run.folder / "recipe.json").read_text())["model"]["heads"]
+        check_degree(run.recipe.parallel.sequence, heads, ranks)
 
 
 def _attempt(run: Run, how: Launch, watch: Watch) -> tuple[str, bool]:

@@ -20,6 +20,7 @@ from goku_cli.model.packing import token_count
 from goku_cli.model.presets import ModelConfig
 from goku_cli.publish import publish
 from goku_cli.recipe import build, fingerprint
+from goku_cli.train.boards import check_boards
 from goku_cli.train.settings import Recipe, sized_model
 
 # Latents of one encoder with the weight and the encoded captions of their clip: the caption that was chosen, with
@@ -47,7 +48,7 @@ JOIN selections ON selections.clip = clip_files.id WHERE name = $selection AND r
 ORDER BY clip_files.id
 """
 
-HOW = ("parallel", "faults")
+HOW = ("parallel", "faults", "watch")
 """Parts of a recipe that do not change what is learned."""
 ENCODERS = {
     "vae": "SELECT encoders.* FROM encoders JOIN latents ON latents.encoder = encoders.id JOIN selections USING (clip)"
@@ -78,15 +79,17 @@ def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs:
 
     Raises:
         UsageError: the selection has no clips, no latents or no encoded captions, or its latents are not of the VAE
-            that lies there now, or not of the one that the first checkpoint was trained with.
+            that lies there now, or not of the one that the first checkpoint was trained with; or a package that
+            [watch] wants is not installed.
         GokuError: a shard is missing or not as long as it was written.
     """
+    check_boards(recipe.watch)
     plan: dict[str, Any] = {}
     data = {"manifest": str(manifest.path.absolute()), "selection": selection}
     if recipe.kind == "vae":
         query, values = CLIPS, {"selection": selection}
     else:
-        query, values, plan = _latents(manifest, selection, recipe)
+        query, values, plan = latents_of(manifest, selection, recipe)
         data |= plan.pop("data")
     rows = manifest.query(query, values)
     if not rows:
@@ -107,11 +110,13 @@ def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs:
 
 def _check_lengths(rows: list[Row], recipe: Recipe) -> None:
     longest = max((token_count(row["shape"]) for row in rows if "shape" in row), default=0)
-    if recipe.train.max_tokens and longest > recipe.train.max_tokens:
-        raise UsageError(f"a latent has {longest} tokens, more than max_tokens = {recipe.train.max_tokens}; raise that")
+    most = recipe.train.max_tokens * recipe.parallel.sequence
+    if most and longest > most:
+        raise UsageError(f"a latent has {longest} tokens, more than the {most} that max_tokens and sequence allow; "
+                         "raise one of them")  # fmt: skip
 
 
-def _latents(manifest: Manifest, selection: str, recipe: Recipe) -> tuple[str, Row, dict[str, Any]]:
+def latents_of(manifest: Manifest, selection: str, recipe: Recipe) -> tuple[str, Row, dict[str, Any]]:
     """Return the query, its values, and the plan for the encoders of this selection."""
     learned = None
     if recipe.init_from:
@@ -204,6 +209,8 @@ def _model(recipe: Recipe, *, latent_channels: int, text_dim: int) -> dict[str, 
         if has != gets:
             raise UsageError(f"{found} was trained for {what} of {has}, the manifest's are {gets}; encode again with "
                              "the VAE and text encoder of that checkpoint")  # fmt: skip
+    if recipe.lora.rank and config.image_condition and not learned["model"].get("image_condition"):
+        raise UsageError("[lora] adapts the layers that there are; train all weights first to add image_condition")
     objective = asdict(recipe.objective) if recipe.objective else learned["objective"]
     return {"model": asdict(config), "objective": objective, "init_from": str(found.absolute())}
 

@@ -61,13 +61,14 @@ class Ranks:
         if self.world == 1:
             return value
         data = list(value.encode())
-        size = self.total(torch.tensor(len(data) if self.rank == 0 else 0, device=_device()))
-        buffer = torch.zeros(int(size), dtype=torch.uint8, device=_device())
+        size = self.total(torch.tensor(len(data) if self.rank == 0 else 0, device=device()))
+        buffer = torch.zeros(int(size), dtype=torch.uint8, device=device())
         if self.rank == 0:
             buffer.copy_(torch.tensor(data, dtype=torch.uint8))
         dist.broadcast(buffer, 0)
         return bytes(buffer.tolist()).decode()
 
 
-def _device() -> str:
+def device() -> str:
+    """Return what the ranks' collectives work on."""
     return "cuda" if torch.cuda.is_available() else "cpu"

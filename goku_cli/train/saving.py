@@ -21,13 +21,15 @@ from torch import Tensor
 
 from goku_cli.errors import GokuError
 from goku_cli.model import checkpoint
-from goku_cli.train.average import Averages, file_of
+from goku_cli.train.average import Averages
 from goku_cli.train.fragments import Fragment, Fragments
 
 STATE = "state.json"
 RNG = "rng"
 POLL_SECONDS = 0.05
 WEIGHTS = "model.safetensors"
+ADAPTERS = "adapters-"
+"""Before the name of a file that holds the trained part of the weights alone."""
 
 
 @dataclass
@@ -49,23 +51,30 @@ def snapshot(step: int, fragments: Fragments, averages: Averages, extra: dict[st
         pairs = [(f, x[f.mine[0] : f.mine[1]]) for f, x in zip(fragments.list, values, strict=True)]
         return {f.name: x.detach().to("cpu", copy=True) for f, x in pairs if x.numel()}
 
-    parts = {WEIGHTS: mine(fragments.values())}
-    for decay, average in zip(averages.decays, averages.values, strict=True):
-        parts[file_of(decay, averages.decays)] = mine(average)
+    parts = {name: mine(values) for name, values in _files(fragments, averages).items()}
     optimizer = {f"{key}/{name}": x for key, xs in fragments.states().items() for name, x in mine(xs).items()}
     optimizer |= {name: x.detach().to("cpu", copy=True) for name, x in extra.items()}
     starts = {f.name: f.start + f.mine[0] for f in fragments.list}
     return Snapshot(step, parts, optimizer | {RNG: torch.get_rng_state()}, starts)
 
 
+def _files(fragments: Fragments, averages: Averages) -> dict[str, list[Tensor]]:
+    """Return the fragments of the weights and of their averages by the files that they lie in."""
+    frozen = not all(weight.requires_grad for weight in fragments.module.parameters())
+    files = {WEIGHTS: fragments.values(), **averages.values}
+    return {f"{ADAPTERS if frozen else ''}{name}": values for name, values in files.items()}
+
+
 class Saver:
     """Writes one checkpoint at a time in a thread of this rank."""
 
-    def __init__(self, run: Path, rank: int, world: int, shapes: dict[str, torch.Size], keep: int) -> None:
+    def __init__(
+        self, run: Path, rank: int, world: int, shapes: dict[str, torch.Size], keep: int, keep_every: int
+    ) -> None:
         self.run = run
         self.rank, self.world = rank, world
         self.shapes = shapes
-        self.keep = keep
+        self.keep, self.keep_every = keep, keep_every
         self.problem = ""
         """Why the last checkpoint could not be written."""
         self.seconds = 0.0
@@ -97,7 +106,7 @@ class Saver:
                 (temporary / "config.json").write_text(json.dumps(config, indent=1) + "\n")
                 (temporary / STATE).write_text(json.dumps(state) + "\n")
                 checkpoint.finish(temporary, final)
-                checkpoint.prune(self.run, self.keep)
+                checkpoint.prune(self.run, self.keep, self.keep_every)
         except (OSError, SafetensorError, GokuError) as error:
             self.problem = f"the checkpoint of step {taken.step} was not written ({error})"
             if self.rank == 0:
@@ -171,9 +180,7 @@ def restore(folder: Path, fragments: Fragments, averages: Averages, rank: int, w
     Raises:
         GokuError: the checkpoint has not the averages that the recipe asks for.
     """
-    files = {WEIGHTS: fragments.values()}
-    files |= {file_of(d, averages.decays): xs for d, xs in zip(averages.decays, averages.values, strict=True)}
-    for name, values in files.items():
+    for name, values in _files(fragments, averages).items():
         _read_whole(folder / name, fragments.list, values)
     fragments.publish()
     saved = sorted(folder.glob("optimizer-*.safetensors"))

@@ -36,6 +36,9 @@ class Optimization:
     """Largest norm of the gradient; a longer one is shortened to it."""
     ema: tuple[float, ...] = (0.999,)
     """Decays of the moving averages of the weights; the first is what is sampled and evaluated."""
+    ema_lengths: tuple[float, ...] = ()
+    """Relative lengths of averages that grow with the run; out of their snapshots in the checkpoints that keep_every
+    keeps, `goku convert RUN --ema-length` makes one of any length. Two will do: 0.05 and 0.1."""
     seed: int = 0
     bf16: bool = False
     """Matrix products in bfloat16 (autocast); weights and optimizer stay float32."""
@@ -48,7 +51,9 @@ class Optimization:
     log_every: int = 10
     eval_every: int = 250
     keep: int = 2
-    """Checkpoints that stay on disk."""
+    """Newest checkpoints that stay on disk."""
+    keep_every: int = 0
+    """Those of steps that this divides stay as well; 0: none."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.tokens_per_step < 1:
@@ -59,6 +64,8 @@ class Optimization:
             raise UsageError(f'schedule must be one of {", ".join(SCHEDULES)}, not "{self.schedule}"')
         if not self.ema or not all(0 <= decay < 1 for decay in self.ema) or len(set(self.ema)) < len(self.ema):
             raise UsageError(f"ema must list different decays, at least one, each from 0 to below 1, not {self.ema}")
+        if not all(0.01 <= length <= 0.28 for length in self.ema_lengths) or self.keep_every < 0:
+            raise UsageError("ema_lengths must lie between 0.01 and 0.28, keep_every be 0 (none) or more")
         if min(self.save_every, self.log_every, self.eval_every, self.keep) < 1:
             raise UsageError("save_every, log_every, eval_every and keep must be at least 1")
 
@@ -112,6 +119,28 @@ class Faults:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """What there is to look at while a run goes on; it changes nothing of what is learned."""
+
+    tensorboard: bool = False
+    """Write the figures into RUN/tensorboard too."""
+    wandb: str = ""
+    """The project of Weights & Biases that gets them too."""
+    preview_every: int = 0
+    """Steps after which the averaged weights draw the prompts; 0: never."""
+    prompts: tuple[str, ...] = ()
+    preview_steps: int = 20
+    """Steps of the solver."""
+    preview_guidance: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.preview_every < 0 or self.preview_steps < 1:
+            raise UsageError("[watch] preview_every must be 0 (never) or more, preview_steps at least 1")
+        if bool(self.preview_every) != bool(self.prompts):
+            raise UsageError("[watch] previews need both preview_every and prompts")
+
+
+@dataclass(frozen=True)
 class Flow:
     """What the transformer is shown."""
 
@@ -120,6 +149,22 @@ class Flow:
     """Share of the tokens that still images get, when there are both."""
     sample_posterior: bool = False
     """Draw latents from the VAE's posterior, anew each time, instead of taking its mean."""
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters instead of all weights; needs init_from."""
+
+    rank: int = 0
+    """Of the adapters; 0 trains all weights."""
+    alpha: float = 16.0
+    """Adapters are scaled by alpha / rank."""
+    targets: tuple[str, ...] = ("q", "k", "v", "out", "ffn.0", "ffn.2")
+    """Linear layers by the end of their names."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 0 or self.alpha <= 0 or not self.targets:
+            raise UsageError("[lora] rank must be 0 (none) or more, alpha positive, and targets must name layers")
 
 
 @dataclass(frozen=True)
@@ -184,8 +229,10 @@ class Recipe:
     objective: Objective | None = None
     """What the transformer learns to predict; without it, what `init_from` learned, or the default."""
     flow: Flow = field(default_factory=Flow)
+    lora: Lora = field(default_factory=Lora)
     parallel: Parallel = field(default_factory=Parallel)
     faults: Faults = field(default_factory=Faults)
+    watch: Watch = field(default_factory=Watch)
     vae: Vae = field(default_factory=Vae)
 
     def __post_init__(self) -> None:
@@ -193,6 +240,10 @@ class Recipe:
             raise UsageError(f'kind must be one of {", ".join(KINDS)}, not "{self.kind}"')
         if self.kind == "flow" and not self.size and not self.init_from:
             raise UsageError(f"give size (one of {', '.join(SIZES)}) or init_from, a checkpoint to begin with")
+        if self.kind == "vae" and self.watch.prompts:
+            raise UsageError("[watch] prompts are for a transformer; a VAE draws nothing from them")
+        if self.lora.rank and not self.init_from:
+            raise UsageError("[lora] needs init_from, a checkpoint to fine-tune")
 
 
 def load_recipe(path: Path) -> Recipe:

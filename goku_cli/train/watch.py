@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from goku_cli.stage import Progress
-from goku_cli.train.journal import METRICS
+from goku_cli.train.journal import METRICS, START
 
 GOOD_BALANCE = 0.9
 START_SECONDS = 300.0
-"""What ranks may take to their first sign of life: to load libraries on hundreds of nodes from one disk takes long."""
+"""What ranks may take to their first step: to load libraries and a checkpoint on hundreds of nodes takes long."""
 
 
 class Bar(Progress, Protocol):
@@ -53,8 +53,9 @@ class Watch:
     def hung(self, limit: float) -> str:
         """Return which ranks hang, and where, when none gave a sign of life for `limit` seconds."""
         beats = sorted(self.run.glob("beat-*"))
-        newest = max([self._began, *(path.stat().st_mtime for path in beats)])
-        started = newest > self._began
+        ages = [(path.stat().st_mtime, path.read_text().split()[2:]) for path in beats]
+        newest = max([self._began, *(at for at, _ in ages)])
+        started = any(at > self._began and phase != [START] for at, phase in ages)
         if time.time() - newest < (limit if started else max(limit, START_SECONDS)):
             return ""
         places = []
@@ -73,7 +74,7 @@ class Watch:
             text = file.read()
         text = text[: text.rfind(b"\n") + 1]
         self._seen[path] = self._seen.get(path, 0) + len(text)
-        return [json.loads(line) for line in text.splitlines()]
+        return entries(text.decode())
 
     def _show(self, entry: dict[str, Any]) -> None:
         for name, key, form in (
@@ -88,6 +89,15 @@ class Watch:
         self.bar.describe("  ".join(["train", *self._text.values()]))
 
 
+def entries(text: str) -> list[dict[str, Any]]:
+    """Return the lines of a log; one that a full disk or a kill cut short is left out."""
+    found = []
+    for line in text.splitlines():
+        with suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    return found
+
+
 def _show_stack(pid: str) -> None:
     """Let a rank of this machine write where it is into the log."""
     with suppress(OSError, ValueError):
@@ -98,7 +108,7 @@ def _show_stack(pid: str) -> None:
 
 def balance(run: Path) -> str:
     """Return a sentence on how evenly a run's steps lay on the ranks, and what would help; nothing of a VAE's run."""
-    lines = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
+    lines = entries((run / METRICS).read_text())
     shares = [line["balance"] for line in lines if "balance" in line]
     if not shares:
         return ""

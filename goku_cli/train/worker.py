@@ -9,7 +9,6 @@ tells in files (train/journal.py) what it does.
 import faulthandler
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -22,53 +21,27 @@ from torch import Tensor, nn
 
 from goku_cli.errors import GokuError
 from goku_cli.model import checkpoint
-from goku_cli.model.objective import Objective
-from goku_cli.model.presets import ModelConfig
-from goku_cli.model.transformer import Goku
+from goku_cli.model.ulysses import check_degree
 from goku_cli.recipe import build
 from goku_cli.train.ahead import Ahead
 from goku_cli.train.average import Averages
-from goku_cli.train.data import Index, Latents, Place
+from goku_cli.train.boards import open_boards
 from goku_cli.train.engine import make_engine, start_ranks
-from goku_cli.train.flow_task import FlowTask
+from goku_cli.train.forecast import Machine
 from goku_cli.train.fragments import Fragments
-from goku_cli.train.journal import REFUSED, STOP, Journal, forget_after
+from goku_cli.train.hardware import gpu_here, gpu_named
+from goku_cli.train.journal import REFUSED, START, STOP, Journal, forget_after
 from goku_cli.train.optimizer import learning_rate, make_optimizer
+from goku_cli.train.outlook import write_forecast
 from goku_cli.train.pace import Pace
+from goku_cli.train.previews import Previews
 from goku_cli.train.ranks import Ranks
+from goku_cli.train.resume import newest_whole
 from goku_cli.train.saving import STATE, Saver, restore, snapshot
 from goku_cli.train.settings import Recipe
 from goku_cli.train.spikes import Spikes
-from goku_cli.train.step import Step, Task
-from goku_cli.train.vae_task import VaeTask
-
-
-def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, ranks: Ranks) -> Task:
-    """Build the task that a run's plan names."""
-    if recipe.kind == "vae":
-        import pandas as pd
-
-        return VaeTask(recipe, pd.read_parquet(run / "data.parquet"), ranks.rank, ranks.world)
-    index = Index.read(run / "data.parquet")
-    latents = Latents(
-        index, Path(plan["root"]), Place(*plan["null_text"]), seed=recipe.train.seed,
-        image_share=recipe.flow.image_share, text_dropout=recipe.flow.text_dropout,
-        sample_posterior=recipe.flow.sample_posterior,
-    )  # fmt: skip
-    config = build(ModelConfig, plan["model"], where="recipe.json")
-    objective = build(Objective, plan["objective"], where="recipe.json")
-    task = FlowTask(recipe, config, objective, latents, ranks)
-    if plan["init_from"]:
-        begin_with(task.model, checkpoint.read_weights(Path(plan["init_from"]), "ema.safetensors"))
-    return task
-
-
-def begin_with(model: Goku, weights: dict[str, Tensor]) -> None:
-    """Load another run's weights; a first-frame layer that it did not have leaves its function as it was."""
-    given = {name: value.float() for name, value in weights.items()}
-    missing, unknown = model.load_state_dict(given, strict=False)
-    if unknown or any(not name.startswith("condition_in.") for name in missing):
-        raise GokuError(f"the weights of init_from do not fit: {[*missing, *unknown][:3]}")
+from goku_cli.train.step import Step
+from goku_cli.train.tasks import make_task
 
 
 class Worker:
@@ -79,20 +52,27 @@ class Worker:
         self.plan = json.loads((run / "recipe.json").read_text())
         self.recipe = build(Recipe, self.plan["recipe"], where=str(run / "recipe.json"))
         self.settings, self.faults = self.recipe.train, self.recipe.faults
+        if self.recipe.kind == "flow":
+            check_degree(self.recipe.parallel.sequence, self.plan["model"]["heads"], torch.distributed.get_world_size())
         self.ranks = Ranks.join(self.recipe.parallel.sequence)
-        self.journal = Journal(run, self.ranks.rank)
-        self.journal.beat(0, "start")
+        self.journal = Journal(run, self.ranks.rank, open_boards(run, self.recipe.watch))
+        self.journal.beat(0, START)
         self.task = make_task(run, self.plan, self.recipe, self.ranks)
-        shapes = {name: p.shape for name, p in self.task.model.named_parameters()}
+        shapes = {name: p.shape for name, p in self.task.model.named_parameters() if p.requires_grad}
         self.optimizer = make_optimizer(self.task.model, self.settings)
         self.engine = make_engine(self.task.model, self.optimizer, self.recipe)
         stage = self.recipe.parallel.zero_stage
         self.fragments = Fragments(self.engine, self.optimizer, stage, self.ranks.rank, self.ranks.world)
-        self.averages = Averages(self.fragments, self.settings.ema)
-        self.saver = Saver(run, self.ranks.rank, self.ranks.world, shapes, self.settings.keep)
+        self.averages = Averages(self.fragments, self.settings)
+        keep = self.settings.keep, self.settings.keep_every
+        self.saver = Saver(run, self.ranks.rank, self.ranks.world, shapes, *keep)
         self.spikes = Spikes(self.faults.spike, self.faults.spike_after)
         self.data = Ahead(self.task.prepare)
         self.pace = Pace()
+        self.gpu = gpu_here()
+        if self.ranks.rank == 0:
+            write_forecast(run, self.recipe, Machine(self.gpu, self.ranks.world))
+        self.previews = Previews(run, self.plan, self.recipe, self.ranks, self.journal, self.engine.device)
         self.optimizer.guard = self._guard
         self.step = 0
         self.position: list[int] = []
@@ -111,6 +91,8 @@ class Worker:
         self._resume()
         if self.step == 0:
             self.evaluate()
+        elif self.ranks.rank == 0:
+            self.journal.event(self.step, f"goes on after step {self.step}")
         self.pace.start()
         while self.step < self.settings.steps and not self.stopping:
             data = self._one_step()
@@ -136,7 +118,10 @@ class Worker:
             self._log(data)
         if last or self.step % self.settings.eval_every == 0:
             self.evaluate()
-        if last or self.stopping or self.step % self.settings.save_every == 0:
+        if self.previews.due(self.step):
+            self._preview()
+        in_doubt = self.spikes.in_a_row > 0  # to go back to here would be of no use
+        if last or self.stopping or (self.step % self.settings.save_every == 0 and not in_doubt):
             self.save()
 
     def _one_step(self) -> Step:
@@ -202,6 +187,8 @@ class Worker:
         }  # fmt: skip
         if torch.cuda.is_available():
             figures["memory_bytes"] = torch.cuda.max_memory_allocated()
+        if self.gpu and "flops_per_second" in figures:
+            figures["mfu"] = figures["flops_per_second"] / (self.ranks.world * gpu_named(self.gpu).flops)
         self._tell_save()
         self.journal.metrics(self.step, figures | self.told | dict(data.figures) | self.task.diagnose())
         self.told = {}
@@ -217,6 +204,13 @@ class Worker:
             self.figures["held_out_loss_untrained"] = figures["held_out_loss"]
         self.figures |= figures
         self.journal.metrics(self.step, figures)
+
+    def _preview(self) -> None:
+        """Let the averaged weights draw the recipe's prompts."""
+        with self.averages.in_place():
+            self.engine.module.eval()
+            self.previews.draw(self.step, self.engine.module)
+            self.engine.module.train()
 
     def save(self) -> None:
         """Copy what this rank holds, and let a thread write it."""
@@ -244,45 +238,19 @@ class Worker:
     def _resume(self) -> None:
         """Go on from the newest checkpoint that is whole, if there is one."""
         self.saver.wait()
-        self.ranks.wait()
-        if self.ranks.rank == 0:
-            for torn in self.run.glob(".step-*"):
-                shutil.rmtree(torn)
-            (self.run / STOP).unlink(missing_ok=True)
-        self.ranks.wait()
-        while found := self.ranks.tell(str(next(reversed(checkpoint.checkpoints(self.run)), ""))):
-            problem = self._damage(Path(found))
-            if not problem:
-                self._load(Path(found))
-                break
-            if self.ranks.rank == 0:
-                self.journal.event(self.step, f"{problem}; going on from the one before it")
-                os.replace(found, Path(found).with_name(f"damaged-{Path(found).name}"))
-            self.ranks.wait()
+        folder = newest_whole(self.run, self.ranks, self.journal)
+        if folder is not None:
+            extra = restore(folder, self.fragments, self.averages, self.ranks.rank, self.ranks.world)
+            state = json.loads((folder / STATE).read_text())
+            if extra:
+                self.task.load_state(extra)
+            self.step, self.figures, self.position = state["step"], state["figures"], state["position"]
+            self.rollbacks = state["rollbacks"]
+            self.spikes.load_state(state["spikes"])
+            self.data.forget()
+            self.task.go_to(self.position)
         if self.ranks.rank == 0:
             forget_after(self.run, self.step)
-
-    def _damage(self, folder: Path) -> str:
-        """Return what is wrong with a checkpoint; the ranks share the reading."""
-        problem = ""
-        try:
-            checkpoint.verify(folder, self.ranks.rank, self.ranks.world)
-        except GokuError as error:
-            problem = str(error)
-            self.journal.event(self.step, problem)
-        bad = self.ranks.total(torch.tensor(float(bool(problem)), device=self.engine.device))
-        return problem or (f"{folder} is damaged" if bad else "")
-
-    def _load(self, folder: Path) -> None:
-        extra = restore(folder, self.fragments, self.averages, self.ranks.rank, self.ranks.world)
-        state = json.loads((folder / STATE).read_text())
-        if extra:
-            self.task.load_state(extra)
-        self.step, self.figures, self.position = state["step"], state["figures"], state["position"]
-        self.rollbacks = state["rollbacks"]
-        self.spikes.load_state(state["spikes"])
-        self.data.forget()
-        self.task.go_to(self.position)
 
     def _roll_back(self) -> None:
         """Go back to the newest checkpoint, but not to its data: those that follow did the harm."""

@@ -97,3 +97,14 @@ FROM (
         FROM latents
     ) GROUP BY encoder, channel
 );
+
+-- How far the training losses of a clip lie, on average and in standard deviations, from what samples of the same kind
+-- (image or video) gave at similar times in the same tenth of the run. An average of n draws varies by 1 / sqrt(n); so
+-- `at_least` is what chance does not explain, but for one clip in twenty.
+CREATE VIEW clip_losses AS
+SELECT clip, avg(z) AS deviation, greatest(0, abs(avg(z)) - 2 / sqrt(count(*))) AS at_least, count(*) AS samples
+FROM (
+    SELECT clip, (loss - avg(loss) OVER alike) / stddev_samp(loss) OVER alike AS z
+    FROM losses JOIN (SELECT training, max(step) AS last FROM losses GROUP BY training) USING (training)
+    WINDOW alike AS (PARTITION BY training, 10 * step // (last + 1), floor(10 * t), frames > 1)
+) WHERE isfinite(z) GROUP BY clip;

@@ -1,0 +1,49 @@
+"""From a run's folder to the task that its plan names."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from goku_cli.errors import GokuError
+from goku_cli.model import checkpoint
+from goku_cli.model.objective import Objective
+from goku_cli.model.presets import ModelConfig
+from goku_cli.model.transformer import Goku
+from goku_cli.recipe import build
+from goku_cli.train.data import Index, Latents, Place
+from goku_cli.train.flow_task import FlowTask
+from goku_cli.train.ranks import Ranks
+from goku_cli.train.settings import Recipe
+from goku_cli.train.step import Task
+from goku_cli.train.vae_task import VaeTask
+
+
+def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, ranks: Ranks) -> Task:
+    """Build the task that a run's plan names."""
+    if recipe.kind == "vae":
+        import pandas as pd
+
+        return VaeTask(recipe, pd.read_parquet(run / "data.parquet"), ranks.rank, ranks.world)
+    index = Index.read(run / "data.parquet")
+    latents = Latents(
+        index, Path(plan["root"]), Place(*plan["null_text"]), seed=recipe.train.seed,
+        image_share=recipe.flow.image_share, text_dropout=recipe.flow.text_dropout,
+        sample_posterior=recipe.flow.sample_posterior,
+    )  # fmt: skip
+    config = build(ModelConfig, plan["model"], where="recipe.json")
+    objective = build(Objective, plan["objective"], where="recipe.json")
+    task = FlowTask(recipe, config, objective, latents, ranks)
+    if plan["init_from"]:
+        begin_with(task.model, checkpoint.read_weights(Path(plan["init_from"]), "ema.safetensors"))
+    if recipe.lora.rank:
+        task.adapt(Path(plan["init_from"]))
+    return task
+
+
+def begin_with(model: Goku, weights: dict[str, Tensor]) -> None:
+    """Load another run's weights; a first-frame layer that it did not have leaves its function as it was."""
+    given = {name: value.float() for name, value in weights.items()}
+    missing, unknown = model.load_state_dict(given, strict=False)
+    if unknown or any(not name.startswith("condition_in.") for name in missing):
+        raise GokuError(f"the weights of init_from do not fit: {[*missing, *unknown][:3]}")
