@@ -10,7 +10,7 @@ import torch
 from encoded import make_encoded
 
 from goku_cli.errors import GokuError
-from goku_cli.manifest.shards import checksum, write_shard
+from goku_cli.manifest.shards import ShardReader, checksum, write_shard
 from goku_cli.manifest.store import Manifest
 from goku_cli.model.objective import Objective
 from goku_cli.model.presets import ModelConfig
@@ -113,6 +113,10 @@ def test_a_latent_with_nan_is_named(run, tmp_path):
     step = one.prepare(1)  # whatever cannot be read is left out and told, and the step is made without it
     assert step.lost
     assert all("damaged" in reason or "not what was written" in reason for reason in step.lost)
+    one.latents._shards = ShardReader(tmp_path / "gone")
+    assert not any(batch.weight for batch in one.prepare(2).batches)
+    with pytest.raises(GokuError, match="no sample of 3 steps in a row could be read.*missing"):
+        one.prepare(3)
 
 
 def test_rows_are_drawn_by_their_weight(run):

@@ -26,6 +26,8 @@ from goku_cli.train.step import Step
 
 HELD_OUT_EXAMPLES = 128
 HELD_OUT_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
+BARREN_STEPS = 3
+"""Steps in a row of which nothing can be read before a run ends: that is no bad sample, but a disk that is gone."""
 TIME_BINS = 5
 KINDS = ("images", "videos")
 
@@ -89,6 +91,7 @@ class FlowTask:
         self.base = Path()
         """The checkpoint whose weights adapters are added to."""
         self._since_log, self._since_save = Seen(), Seen()
+        self._barren = 0
 
     def adapt(self, base: Path) -> None:
         """Train adapters beside the weights that the model has now, those of the checkpoint `base`."""
@@ -108,7 +111,11 @@ class FlowTask:
         return draws, planned, figures
 
     def prepare(self, step: int) -> Step:
-        """Read this rank's packs of a step, x_t of every sample at its own time."""
+        """Read this rank's packs of a step, x_t of every sample at its own time.
+
+        Raises:
+            GokuError: nothing at all could be read, again and again.
+        """
         draws, planned, figures = self.plan(step)
         shortest = min(draws, key=lambda draw: draw.tokens)
         values = planned.tokens * self.config.latent_channels * 4
@@ -123,6 +130,9 @@ class FlowTask:
             # A rank that has nothing keeps the others company with a sample that counts for nothing.
             weight = self.ranks.world / values if examples else 0.0
             batches.append(self._batch(examples or [self.latents.blank(shortest)], weight, step))
+        self._barren = self._barren + 1 if lost and not any(batch.weight for batch in batches) else 0
+        if self._barren == BARREN_STEPS:
+            raise GokuError(f"no sample of {BARREN_STEPS} steps in a row could be read, e.g. {lost[-1]}")
         return Step(batches, list(self.latents.position), figures, lost)
 
     def go_to(self, position: list[int]) -> None:

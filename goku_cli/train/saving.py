@@ -84,7 +84,6 @@ class Saver:
     def start(self, taken: Snapshot, describe: Callable[[Path], dict[str, Any]], state: dict[str, Any]) -> None:
         """Begin to write; `describe` writes further files of the first rank and returns its config.json."""
         self.wait()
-        self.problem = ""
         self._thread = threading.Thread(target=self._run, args=(taken, describe, state), daemon=True)
         self._thread.start()
 

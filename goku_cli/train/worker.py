@@ -101,10 +101,10 @@ class Worker:
             if self.spikes.in_a_row >= self.faults.rollback_after:
                 self._roll_back()
         self.saver.wait()
-        self._tell_save()
+        problem = self._tell_save()
         self.ranks.wait()  # the launcher ends the others when one is gone, and the first may still write
-        if self.saver.problem:
-            raise GokuError(self.saver.problem)
+        if problem:
+            raise GokuError(problem)
         return self.step == self.settings.steps
 
     def ask_to_stop(self) -> None:
@@ -228,12 +228,14 @@ class Worker:
         self.saver.start(taken, lambda folder: self.task.describe(folder) | about, state)
         self.told["save_blocked_seconds"] = time.monotonic() - started
 
-    def _tell_save(self) -> None:
-        """Log how the last save went, once it is over."""
-        if self.saver.problem:
-            self.journal.event(self.step, self.saver.problem)
+    def _tell_save(self) -> str:
+        """Log how the last save went, once, when it is over; return what went wrong with it."""
         if self.saver.seconds:
             self.told["save_seconds"], self.saver.seconds = self.saver.seconds, 0.0
+        problem, self.saver.problem = self.saver.problem, ""
+        if problem:
+            self.journal.event(self.step, problem)
+        return problem
 
     def _resume(self) -> None:
         """Go on from the newest checkpoint that is whole, if there is one."""
