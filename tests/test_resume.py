@@ -9,6 +9,7 @@ import pytest
 from at_work import ranks_do, train_all
 from encoded import make_encoded
 
+from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
 from goku_cli.train.plan import prepare
 from goku_cli.train.settings import Flow, Optimization, Parallel, Recipe
@@ -24,8 +25,9 @@ RECIPE = Recipe(
 )  # fmt: skip
 
 
-def prepared(folder: Path, name: str, **parallel: int) -> Path:
-    recipe = replace(RECIPE, parallel=Parallel(**parallel))
+def prepared(folder: Path, name: str, optimizer: str = "adamw", **parallel: int) -> Path:
+    train = replace(RECIPE.train, optimizer=optimizer)
+    recipe = replace(RECIPE, train=train, parallel=Parallel(**parallel))
     with Manifest(folder / "small.duckdb") as manifest:
         return prepare(manifest, "small", recipe, name, folder / "runs").folder
 
@@ -60,19 +62,20 @@ def folder(tmp_path_factory):
     whole = {stage: prepared(folder, f"stage{stage}", zero_stage=stage) for stage in range(4)}
     for stage, run in whole.items():  # the name is that of what is learned, which is the same
         whole[stage] = shutil.copytree(run, folder / "runs" / f"whole{stage}")
-    ranks_do(2, train_all, list(whole.values()))
+    muon = prepared(folder, "muon", "muon", zero_stage=0).rename(folder / "runs" / "wholemuon")
+    ranks_do(2, train_all, [*whole.values(), muon])
     again = [
         stopped_at(run, step, f"again{stage}-{step}", zero_stage=stage)
         for stage, run in whole.items()
         for step in (STOPS if stage == 1 else (5,))
     ]
-    ranks_do(2, train_all, again)
+    ranks_do(2, train_all, [*again, stopped_at(muon, 5, "againmuon-5", zero_stage=0)])
     other = [stopped_at(run, 5, f"alone{stage}", zero_stage=(stage + 1) % 4) for stage, run in whole.items()]
     ranks_do(1, train_all, other)
     return folder / "runs"
 
 
-@pytest.mark.parametrize(("stage", "step"), [(0, 5), (1, 1), (1, 5), (1, 8), (2, 5), (3, 5)])
+@pytest.mark.parametrize(("stage", "step"), [(0, 5), (1, 1), (1, 5), (1, 8), (2, 5), (3, 5), ("muon", 5)])
 def test_a_resumed_run_has_the_same_losses_bit_for_bit(folder, stage, step):
     whole, again = folder / f"whole{stage}", folder / f"again{stage}-{step}"
     for what in ("loss", "norm", "held_out_loss"):
@@ -94,6 +97,15 @@ def test_another_number_of_ranks_and_another_stage_go_on_with_the_same_data(fold
 def test_stages_learn_the_same(folder):
     for stage in (1, 2, 3):
         assert told(folder / f"whole{stage}", "loss") == pytest.approx(told(folder / "whole0", "loss"), rel=1e-5)
+
+
+def test_muon_learns_otherwise_and_as_well(folder):
+    adamw, muon = (told(folder / name, "held_out_loss")[STEPS] for name in ("whole0", "wholemuon"))
+    untrained = told(folder / "whole0", "held_out_loss")[0]
+    assert adamw != muon
+    assert muon < untrained
+    with pytest.raises(UsageError, match="whole matrices"):
+        replace(RECIPE, train=replace(RECIPE.train, optimizer="muon"))
 
 
 def test_the_data_passed_an_epoch(folder):

@@ -5,12 +5,14 @@ some weights: stage 0 all of each, 1 and 2 what fell into its share of the optim
 is named by the weight and by where in it (flattened) it begins, so what one number of ranks saved, another can read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+STEPS = "step"
 
 
 @dataclass(frozen=True)
@@ -48,23 +50,30 @@ class Fragments:
         """Return the weights, float32, as views."""
         return [fragment.of(fragment.holder) for fragment in self.list]
 
-    def states(self) -> dict[str, list[Tensor]]:
-        """Return the optimizer's state by name (exp_avg, ...), like the weights, as views; nothing before a step."""
-        state = self.optimizer.state
-        names = [name for name, x in state.get(self.list[0].holder, {}).items() if x.numel() > 1] if self.list else []
-        return {name: [fragment.of(state[fragment.holder][name]) for fragment in self.list] for name in names}
+    def states(self) -> dict[str, Tensor]:
+        """Return the optimizer's state as views, by its name and the weight's: exp_avg/blocks.0.ffn.0.bias."""
+        return {
+            f"{key}/{fragment.name}": fragment.of(x)
+            for fragment in self.list
+            for key, x in self.optimizer.state.get(fragment.holder, {}).items()
+            if key != STEPS
+        }
 
     def steps(self) -> int:
         """Return how many steps the optimizer has made."""
-        state = self.optimizer.state.get(self.list[0].holder, {}) if self.list else {}
-        return int(state["step"]) if state else 0
+        return max((int(state[STEPS]) for state in self.optimizer.state.values() if STEPS in state), default=0)
 
-    def begin(self, names: list[str], steps: int) -> None:
-        """Give the optimizer a state of these names, zero for now, as if it had made so many steps."""
-        for holder in {id(fragment.holder): fragment.holder for fragment in self.list}.values():
-            on_device = any(group.get("fused") for group in self.optimizer.param_groups)
-            step = torch.tensor(float(steps), device=holder.device if on_device else "cpu")
-            self.optimizer.state[holder] = {"step": step, **{name: torch.zeros_like(holder) for name in names}}
+    def begin(self, names: Collection[str], steps: int) -> None:
+        """Give the optimizer a state of these names (as in `states`), zero for now, as if it had made so many steps."""
+        on_device = any(group.get("fused") for group in self.optimizer.param_groups)
+        keys = sorted({name.partition("/")[0] for name in names})
+        for fragment in self.list:
+            holder, state = fragment.holder, self.optimizer.state[fragment.holder]
+            for key in keys:
+                if f"{key}/{fragment.name}" in names and key not in state:
+                    state[key] = torch.zeros_like(holder)
+            if "exp_avg" in state:  # AdamW counts its steps, Muon has no need to
+                state[STEPS] = torch.tensor(float(steps), device=holder.device if on_device else "cpu")
 
     def publish(self) -> None:
         """Bring what was written into `values` to the weights that the model computes with, on every rank."""

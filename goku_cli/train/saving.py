@@ -51,8 +51,11 @@ def snapshot(step: int, fragments: Fragments, averages: Averages, extra: dict[st
         pairs = [(f, x[f.mine[0] : f.mine[1]]) for f, x in zip(fragments.list, values, strict=True)]
         return {f.name: x.detach().to("cpu", copy=True) for f, x in pairs if x.numel()}
 
+    stretch = {f.name: slice(*f.mine) for f in fragments.list}
+
     parts = {name: mine(values) for name, values in _files(fragments, averages).items()}
-    optimizer = {f"{key}/{name}": x for key, xs in fragments.states().items() for name, x in mine(xs).items()}
+    states = {name: x[stretch[name.partition("/")[2]]] for name, x in fragments.states().items()}
+    optimizer = {name: x.to("cpu", copy=True) for name, x in states.items() if x.numel()}
     optimizer |= {name: x.detach().to("cpu", copy=True) for name, x in extra.items()}
     starts = {f.name: f.start + f.mine[0] for f in fragments.list}
     return Snapshot(step, parts, optimizer | {RNG: torch.get_rng_state()}, starts)
@@ -203,18 +206,14 @@ def _read_whole(path: Path, fragments: list[Fragment], values: list[Tensor]) -> 
 
 def _read_optimizer(saved: list[Path], fragments: Fragments, steps: int) -> None:
     """Fill the optimizer's state from what the ranks saved, however they had parted it."""
-    names = sorted({piece.name.partition("/")[0] for piece in pieces(saved)})
+    names = {piece.name for piece in pieces(saved)}
     if not names:
         return
     fragments.begin(names, steps)
-    held = {
-        f"{key}/{fragment.name}": (fragment, x)
-        for key, values in fragments.states().items()
-        for fragment, x in zip(fragments.list, values, strict=True)
-    }
+    held, places = fragments.states(), {fragment.name: fragment for fragment in fragments.list}
     for piece in pieces(saved):
         if piece.name in held:
-            fragment, x = held[piece.name]
+            x, fragment = held[piece.name], places[piece.name.partition("/")[2]]
             first = max(fragment.start, piece.start)
             last = min(fragment.start + fragment.length, piece.start + piece.length)
             if first < last:

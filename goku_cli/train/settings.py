@@ -10,6 +10,7 @@ from goku_cli.model.presets import SIZES, ModelConfig, Recompute, model_values
 from goku_cli.recipe import build, read_toml
 
 KINDS = ("flow", "vae")
+OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("linear", "cosine", "constant")
 PERCEPTUAL = ("ssim", "none")
 VGG16 = "curl -LO https://download.pytorch.org/models/vgg16-397923af.pth"
@@ -25,6 +26,8 @@ class Optimization:
     lr: float
     max_tokens: int = 0
     """Most vision tokens that a GPU holds at once; a rank's share of a step is run in so many packs. 0: no limit."""
+    optimizer: str = "adamw"
+    """adamw or, for the matrices of the blocks, muon; that needs zero_stage = 0, since it works on whole matrices."""
     schedule: str = "linear"
     """How the rate ends: linear or cosine, to zero, or constant."""
     warmup: int = 100
@@ -60,6 +63,8 @@ class Optimization:
             raise UsageError("steps and tokens_per_step must be at least 1")
         if self.max_tokens < 0:
             raise UsageError("max_tokens must be 0 (no limit) or more")
+        if self.optimizer not in OPTIMIZERS:
+            raise UsageError(f'optimizer must be {" or ".join(OPTIMIZERS)}, not "{self.optimizer}"')
         if self.schedule not in SCHEDULES:
             raise UsageError(f'schedule must be one of {", ".join(SCHEDULES)}, not "{self.schedule}"')
         if not self.ema or not all(0 <= decay < 1 for decay in self.ema) or len(set(self.ema)) < len(self.ema):
@@ -242,6 +247,10 @@ class Recipe:
             raise UsageError(f"give size (one of {', '.join(SIZES)}) or init_from, a checkpoint to begin with")
         if self.kind == "vae" and self.watch.prompts:
             raise UsageError("[watch] prompts are for a transformer; a VAE draws nothing from them")
+        if self.train.optimizer == "muon" and self.parallel.zero_stage:
+            raise UsageError("optimizer = muon works on whole matrices; set [parallel] zero_stage = 0")
+        if self.train.optimizer == "muon" and self.kind == "vae":
+            raise UsageError("optimizer = muon is for the transformer's matrices; a VAE has convolutions")
         if self.lora.rank and not self.init_from:
             raise UsageError("[lora] needs init_from, a checkpoint to fine-tune")
 
