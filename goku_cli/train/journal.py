@@ -24,6 +24,8 @@ START = "start"
 """The phase before a rank's first step."""
 REFUSED = 2
 """Exit status of a rank that cannot go on, and would fail again."""
+REFUSAL = "GokuError: "
+"""What its last line of the log begins with."""
 
 
 class Journal:

@@ -15,7 +15,7 @@ from goku_cli.errors import GokuError, Interrupted, UsageError
 from goku_cli.model import checkpoint
 from goku_cli.model.ulysses import check_degree
 from goku_cli.train.hosts import check_hosts, read_hosts
-from goku_cli.train.journal import REFUSED, STOP
+from goku_cli.train.journal import REFUSAL, REFUSED, STOP
 from goku_cli.train.plan import Run
 from goku_cli.train.settings import Optimization
 from goku_cli.train.watch import Bar, Watch
@@ -214,8 +214,9 @@ def _stop(process: "subprocess.Popen[bytes]", *how: signal.Signals) -> None:
 def _last_error(log: Path, since: int) -> str:
     text = log.read_bytes()[since:].decode(errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    ours = [line.removeprefix(REFUSAL) for line in lines if line.startswith(REFUSAL)]
     errors = [line for line in lines if "Error" in line and "ChildFailedError" not in line]
-    return (errors or lines or ["no output"])[-1][-300:]
+    return (ours or errors or lines or ["no output"])[-1][-300:]  # the others' are of ranks that lost this one
 
 
 def last_figures(folder: Path) -> dict[str, float]:

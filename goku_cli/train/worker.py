@@ -30,7 +30,7 @@ from goku_cli.train.engine import make_engine, start_ranks
 from goku_cli.train.forecast import Machine
 from goku_cli.train.fragments import Fragments
 from goku_cli.train.hardware import gpu_here, gpu_named
-from goku_cli.train.journal import REFUSED, START, STOP, Journal, forget_after
+from goku_cli.train.journal import REFUSAL, REFUSED, START, STOP, Journal, forget_after
 from goku_cli.train.optimizer import learning_rate, make_optimizer
 from goku_cli.train.outlook import write_forecast
 from goku_cli.train.pace import Pace
@@ -91,8 +91,8 @@ class Worker:
         self._resume()
         if self.step == 0:
             self.evaluate()
-        elif self.ranks.rank == 0:
-            self.journal.event(self.step, f"goes on after step {self.step}")
+        else:
+            self._tell(f"goes on after step {self.step}")
         self.pace.start()
         while self.step < self.settings.steps and not self.stopping:
             data = self._one_step()
@@ -149,7 +149,7 @@ class Worker:
         self.step += 1
         self.position = data.position
         if self._verdict:
-            self.journal.event(self.step, f"step {self.step} was left out: {self._verdict}")
+            self._tell(f"step {self.step} was left out: {self._verdict}")
         else:
             self.averages.update(self.step)
         return data
@@ -204,6 +204,11 @@ class Worker:
             self.figures["held_out_loss_untrained"] = figures["held_out_loss"]
         self.figures |= figures
         self.journal.metrics(self.step, figures)
+
+    def _tell(self, what: str) -> None:
+        """Log what all ranks know, once."""
+        if self.ranks.rank == 0:
+            self.journal.event(self.step, what)
 
     def _preview(self) -> None:
         """Let the averaged weights draw the recipe's prompts."""
@@ -266,7 +271,7 @@ class Worker:
         self._resume()
         self.position, self.rollbacks = position, rollbacks
         self.task.go_to(position)
-        self.journal.event(at, f"went back from step {at} to {self.step}, and goes on with the data after step {at}")
+        self._tell(f"went back from step {at} to {self.step}, and goes on with the data after step {at}")
 
 
 def work(run: Path, *, on_signals: bool = False) -> bool:
@@ -290,7 +295,7 @@ def main() -> None:
     try:
         work(Path(next(word for word in sys.argv[1:] if not word.startswith("-"))))
     except GokuError as error:
-        sys.stderr.write(f"GokuError: {error}\n")
+        sys.stderr.write(f"{REFUSAL}{error}\n")
         sys.stderr.flush()
         os._exit(REFUSED)  # the other ranks may wait for this one: say no goodbyes
 
