@@ -38,6 +38,14 @@ def test_a_recipes_name_means_the_run_that_saved_last(tmp_path):
         checkpoint.resolve(tmp_path / "2-joint")
 
 
+def test_weights_are_named(tmp_path):
+    save(tmp_path, 1)
+    folder = tmp_path / "step-000001"
+    assert checkpoint.weights_file(folder, "ema") == "ema.safetensors"
+    with pytest.raises(UsageError, match=r"no weights ema-0.5; --weights takes one of: raw, ema$"):
+        checkpoint.weights_file(folder, "ema-0.5")
+
+
 def test_prune_keeps_the_newest_and_what_is_being_written(tmp_path):
     for step in (1, 2, 3):
         save(tmp_path, step)

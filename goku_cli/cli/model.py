@@ -294,7 +294,7 @@ def sample(
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")] = SAMPLE.guidance,
     frames: Annotated[int, typer.Option(help="4k+1; 1 draws images; 0 as trained.")] = SAMPLE.frames,
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH; empty as trained.")] = SAMPLE.size,
-    weights: Annotated[str, typer.Option(help="ema or raw.")] = SAMPLE.weights,
+    weights: Annotated[str, typer.Option(help="ema, raw, or another average, as ema-0.99.")] = SAMPLE.weights,
     solver: Annotated[str, typer.Option(help=f"{', '.join(SOLVERS)}; ddim is for DDPM.")] = SAMPLE.solver,
     tile: Annotated[
         int, typer.Option(help="Side in pixels of the squares that a VAE decodes in, to save memory at 720p; 0: none.")
@@ -366,7 +366,7 @@ def convert(
         Path | None,
         typer.Option(help="A diffusers pipeline's folder, for a transformer without VAE and text encoder beside it."),
     ] = None,
-    weights: Annotated[str, typer.Option(help="Of a checkpoint: ema or raw.")] = SAMPLE.weights,
+    weights: Annotated[str, typer.Option(help="Of a checkpoint: ema, raw, or another average.")] = SAMPLE.weights,
     ema_length: Annotated[
         float | None, typer.Option(help="Of a run with ema_lengths: a checkpoint with an average of this length.")
     ] = None,

@@ -19,8 +19,6 @@ def convert(source: Path, out: Path, *, parts: Path | None, weights: str, ema_le
     """
     if out.exists():
         raise UsageError(f"{out} exists; remove it, or name another folder with -o")
-    if weights not in ("ema", "raw"):
-        raise UsageError(f'--weights must be ema or raw, not "{weights}"')
     if ema_length is not None:
         from goku_cli.convert.averaged import average_run
 

@@ -47,7 +47,7 @@ def export_checkpoint(source: Path, out: Path, weights: str) -> bool:
     if codec_fingerprint(codec_folder) != config["data"]["codec_sha256"]:
         raise UsageError(f"{codec_folder} is not the VAE that {folder} was trained with")
     described_vae = read_json(codec_folder / "config.json")
-    own = checkpoint.read_weights(folder, f"{'ema' if weights == 'ema' else 'model'}.safetensors")
+    own = checkpoint.read_weights(folder, checkpoint.weights_file(folder, weights))
     with publish_folder(out) as temporary:
         _write(temporary / "transformer", described, wan_weights.weights_to_wan(own, model.layers))
         if has_vae := described_vae.get("_class_name") == VAE:

@@ -116,6 +116,20 @@ def verify(checkpoint: Path, rank: int = 0, world: int = 1) -> None:
         verified(checkpoint, name)
 
 
+def weights_file(checkpoint: Path, which: str) -> str:
+    """Return the file of a checkpoint's weights: `raw`, `ema`, or an average of another decay, as `ema-0.99`.
+
+    Raises:
+        UsageError: the checkpoint has no such weights.
+    """
+    files = {"raw": "model.safetensors"}
+    names = json.loads((checkpoint / COMPLETE).read_text())
+    files |= {name.removesuffix(".safetensors"): name for name in sorted(names) if name.startswith("ema")}
+    if which not in files:
+        raise UsageError(f"{checkpoint} has no weights {which}; --weights takes one of: {', '.join(files)}")
+    return files[which]
+
+
 def read_config(checkpoint: Path) -> dict[str, Any]:
     """Return a checkpoint's config.json."""
     return json.loads(verified(checkpoint, "config.json").read_text())  # type: ignore[no-any-return]

@@ -80,7 +80,7 @@ class Generator:
         """Load a checkpoint, or the newest of a run's folder, onto the GPU when there is one.
 
         Args:
-            weights: ema or raw.
+            weights: ema, raw, or an average of another decay, as ema-0.99.
             tile: side in pixels of the squares that the VAE decodes in, to save memory; 0 decodes whole frames.
 
         Raises:
@@ -92,7 +92,7 @@ class Generator:
         config = checkpoint.read_config(folder)
         objective = objective_of(config, folder)
         model = Goku(build(ModelConfig, config["model"], where=f"{folder}/config.json"))
-        model.load_state_dict(checkpoint.read_weights(folder, f"{'ema' if weights == 'ema' else 'model'}.safetensors"))
+        model.load_state_dict(checkpoint.read_weights(folder, checkpoint.weights_file(folder, weights)))
         codec_folder = folder / config["data"]["codec"]  # within a converted checkpoint, elsewhere for a trained one
         codec = load_codec(codec_folder, tile)
         if codec_fingerprint(codec_folder) != config["data"]["codec_sha256"]:

@@ -28,6 +28,4 @@ class SampleSettings:
             raise UsageError("--steps must be at least 1")
         if self.frames and self.frames % 4 != 1:
             raise UsageError(f"--frames must be 4k+1 (1, 5, 9, ..., 97), not {self.frames}")
-        if self.weights not in ("ema", "raw"):
-            raise UsageError(f'--weights must be ema or raw, not "{self.weights}"')
         check_solver(self.solver)
