@@ -100,6 +100,17 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     raise UsageError(f"{where} must be {getattr(hint, '__name__', hint)}, not {value!r}")
 
 
+def changes(recipe: Any) -> dict[str, Any]:
+    """Return what a recipe says other than its defaults, nested: options that it does not know do not change it."""
+    found = {}
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if value != default:
+            found[field.name] = changes(value) if dataclasses.is_dataclass(value) else value
+    return found
+
+
 def fingerprint(value: Any) -> str:
     """Return 16 hexadecimal digits that name a set of parameters: equal values have equal fingerprints."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -219,6 +219,21 @@ def test_recipes_that_cannot_run_are_refused(tmp_path, line, says):
         load_recipe(tmp_path / "r.toml")
 
 
+def test_a_run_is_named_by_what_differs_from_the_defaults(folder):
+    said = RECIPE.format(steps=3)
+    names = []
+    for extra in (
+        "",
+        "weight_decay = 0.01\n[faults]\nrestarts = 9\n[flow]\ntext_dropout = 0.1\n",
+        "weight_decay = 0.02\n",
+    ):
+        (folder / "named.toml").write_text(said + extra)
+        with Manifest(folder / "small.duckdb") as manifest:
+            run = prepare(manifest, "small", load_recipe(folder / "named.toml"), "named", folder / "named")
+        names.append(run.folder.name)
+    assert names[0] == names[1] != names[2]
+
+
 def test_learning_rate_warms_up_and_ends_at_zero(tmp_path):
     (tmp_path / "r.toml").write_text(RECIPE.format(steps=100))
     settings = load_recipe(tmp_path / "r.toml").train

@@ -19,7 +19,7 @@ from goku_cli.model.objective import Objective
 from goku_cli.model.packing import token_count
 from goku_cli.model.presets import ModelConfig
 from goku_cli.publish import publish
-from goku_cli.recipe import build, fingerprint
+from goku_cli.recipe import build, changes, fingerprint
 from goku_cli.train.boards import check_boards
 from goku_cli.train.settings import Recipe, sized_model
 
@@ -97,8 +97,7 @@ def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs:
     _check_lengths(rows, recipe)
     if recipe.kind != "vae":
         check_shards(manifest, {shard for row in rows for shard in (row["shard"], *row["text_shards"])})
-    learned = {name: value for name, value in asdict(recipe).items() if name not in HOW}
-    folder = runs / f"{name}-{fingerprint([learned, plan, rows])[:8]}"
+    folder = runs / f"{name}-{_learned(recipe, plan, data, rows)[:8]}"
     plan |= {"recipe": asdict(recipe), "data": data, "root": str(manifest.path.parent.absolute())}
     if not (folder / "data.parquet").exists():
         with publish(folder / "data.parquet") as temporary:
@@ -106,6 +105,13 @@ def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs:
     with publish(folder / "recipe.json") as temporary:
         temporary.write_text(json.dumps(plan, indent=1) + "\n")
     return Run(folder, recipe, len({row["clip"] for row in rows}))
+
+
+def _learned(recipe: Recipe, plan: dict[str, Any], data: dict[str, Any], rows: list[Row]) -> str:
+    """Return a name of what a run learns, which stays the same when goku learns a new option, or a new column."""
+    said = {name: value for name, value in changes(recipe).items() if name not in HOW}
+    samples = [[row.get(name) for name in ("clip", "key", "start_us", "end_us", "weight", "text_keys")] for row in rows]
+    return fingerprint([said, plan.get("init_from"), data.get("encoder"), data.get("text"), samples])
 
 
 def _check_lengths(rows: list[Row], recipe: Recipe) -> None:
