@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from goku_cli.errors import UsageError
+from goku_cli.sizes import parse_size
 
 BUCKETS = {"288p": "288x512", "480p": "480x864", "720p": "720x1280"}
 """Sizes of the paper's three training stages."""
@@ -43,17 +44,12 @@ class EncodeSettings:
             raise UsageError("--fps and --windows must be positive")
         if self.dtype not in DTYPES:
             raise UsageError(f"--dtype must be {' or '.join(DTYPES)}, not {self.dtype}")
-        height, width = self.bucket
-        if height % 16 or width % 16 or not height or not width:
-            raise UsageError(f"--size must be HEIGHTxWIDTH, both divisible by 16, e.g. 480x864, not {self.size}")
+        parse_size(self.size)
 
     @property
     def bucket(self) -> tuple[int, int]:
         """(height, width) of landscape clips."""
-        height, _, width = self.size.partition("x")
-        if not (height.isdigit() and width.isdigit()):
-            raise UsageError(f"--size must be HEIGHTxWIDTH, e.g. 48x80, not {self.size}")
-        return int(height), int(width)
+        return parse_size(self.size)
 
 
 def size_of(bucket: str | None, size: str | None) -> str:

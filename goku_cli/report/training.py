@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from goku_cli.errors import GokuError, UsageError
+from goku_cli.jsonlines import entries
 from goku_cli.report.charts import Curves, Plot, blocks, plot
 from goku_cli.report.pictures import filmstrip
 
@@ -103,15 +104,8 @@ def _run_folder(path: Path) -> Path:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a JSON lines file that have a step; one that a kill or a full disk tore is left out."""
-    found = []
-    for line in path.read_bytes().splitlines() if path.is_file() else []:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
-            found.append(entry)
-    return found
+    found = entries(path.read_bytes()) if path.is_file() else []
+    return [entry for entry in found if isinstance(entry.get("step"), int)]
 
 
 def lasting(log: list[dict[str, Any]]) -> list[dict[str, Any]]:

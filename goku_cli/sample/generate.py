@@ -30,6 +30,7 @@ from goku_cli.model.text import TextEncoder, load_text_encoder
 from goku_cli.model.transformer import Goku
 from goku_cli.recipe import build
 from goku_cli.sample.settings import SampleSettings
+from goku_cli.sizes import parse_size
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,10 @@ class Generator:
         Raises:
             UsageError: a size that is not HEIGHTxWIDTH, both divisible by 16, or frames that the codec does not take.
         """
-        height, _, width = (size or self.config["data"]["size"]).partition("x")
-        if not (height.isdigit() and width.isdigit()) or int(height) % 16 or int(width) % 16:
-            raise UsageError(f"--size must be HEIGHTxWIDTH, both divisible by 16, e.g. 48x80, not {size}")
+        height, width = parse_size(size or self.config["data"]["size"])
         frames = frames or int(self.config["data"]["frames"])
         self.codec.check_frames(frames)
-        return Request(prompt, seed, frames, int(height), int(width))
+        return Request(prompt, seed, frames, height, width)
 
     def latent_shape(self, request: Request) -> tuple[int, int, int, int]:
         """Return the shape (C, t, H/8, W/8) of a request's latent."""

@@ -37,15 +37,17 @@ class Averages:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Let the model compute with the first average for a while."""
+        """Let the model compute with the first average, to be looked at and not trained, for a while."""
         live = self._fragments.values()
         kept = [x.clone() for x in live]
         for x, average in zip(live, self.values["ema.safetensors"], strict=True):
             x.copy_(average)
         self._fragments.publish()
+        self._fragments.module.eval()
         try:
             yield
         finally:
+            self._fragments.module.train()
             for x, value in zip(live, kept, strict=True):
                 x.copy_(value)
             self._fragments.publish()

@@ -13,6 +13,7 @@ from goku_cli.model.packing import token_count
 from goku_cli.model.presets import ModelConfig
 from goku_cli.model.text import MAX_TOKENS
 from goku_cli.recipe import build
+from goku_cli.sizes import parse_size
 from goku_cli.train.forecast import Lengths, Machine, Plan
 from goku_cli.train.plan import latents_of
 from goku_cli.train.settings import Recipe, sized_model
@@ -29,14 +30,7 @@ def plan_of_sizes(recipe: Recipe, machine: Machine, size: str, frames: int) -> P
     Raises:
         UsageError: a size or a number of frames that the VAEs do not take, or a checkpoint that is not there.
     """
-    height, _, width = size.partition("x")
-    if (
-        not (height.isdigit() and width.isdigit())
-        or not int(height) * int(width)
-        or int(height) % 16
-        or int(width) % 16
-    ):
-        raise UsageError(f"--size must be HEIGHTxWIDTH, both divisible by 16, e.g. 480x864, not {size}")
+    height, width = parse_size(size)
     if frames < 1 or frames % 4 != 1:
         raise UsageError(f"--frames must be 4k+1 (1, 5, 9, ..., 97), not {frames}")
     if recipe.size:
@@ -45,7 +39,7 @@ def plan_of_sizes(recipe: Recipe, machine: Machine, size: str, frames: int) -> P
         found = checkpoint.resolve(Path(recipe.init_from))
         learned = checkpoint.read_config(found)
         config = build(ModelConfig, {**learned["model"], **recipe.model}, where=f"{found}, [model]")
-    image = token_count((0, 1, int(height) // 8, int(width) // 8))
+    image = token_count((0, 1, height // 8, width // 8))
     videos = {(image * (1 + frames // 4), MAX_TOKENS): 1.0} if frames > 1 else {}
     return Plan(recipe, config, ({(image, MAX_TOKENS): 1.0}, videos), machine)
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from goku_cli.errors import UsageError
 from goku_cli.train.plan import Run
@@ -43,8 +44,6 @@ def train_here(found: dict[str, str], prepare: Callable[[], Run]) -> Run | None:
     Returns the run in the first rank when it is finished, else None.
     """
     os.environ.update(found)
-    from pathlib import Path
-
     from goku_cli.train.engine import start_ranks
     from goku_cli.train.ranks import Ranks
     from goku_cli.train.worker import work

@@ -25,6 +25,7 @@ from goku_cli.model.text import load_text_encoder
 from goku_cli.model.transformer import Goku
 from goku_cli.publish import publish
 from goku_cli.recipe import build
+from goku_cli.sizes import parse_size
 from goku_cli.train.journal import Journal
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Recipe
@@ -50,9 +51,9 @@ class Previews:
             self.objective = build(Objective, plan["objective"], where="recipe.json")
             # A run that learns from images alone draws images.
             frames = 1 if recipe.flow.image_share == 1 else int(self.data["frames"])
-            height, _, width = self.data["size"].partition("x")
+            height, width = parse_size(self.data["size"])
             channels = int(plan["model"]["latent_channels"])
-            self.shape: Shape = (channels, 1 + (frames - 1) // 4, int(height) // 8, int(width) // 8)
+            self.shape: Shape = (channels, 1 + (frames - 1) // 4, height // 8, width // 8)
             self._states = self._encode()
 
     def due(self, step: int) -> bool:

@@ -58,15 +58,10 @@ class Ranks:
 
     def tell(self, value: str) -> str:
         """Return what the first rank says."""
-        if self.world == 1:
-            return value
-        data = list(value.encode())
-        size = self.total(torch.tensor(len(data) if self.rank == 0 else 0, device=device()))
-        buffer = torch.zeros(int(size), dtype=torch.uint8, device=device())
-        if self.rank == 0:
-            buffer.copy_(torch.tensor(data, dtype=torch.uint8))
-        dist.broadcast(buffer, 0)
-        return bytes(buffer.tolist()).decode()
+        said = [value]
+        if self.world > 1:
+            dist.broadcast_object_list(said, 0)
+        return said[0]
 
 
 def device() -> str:

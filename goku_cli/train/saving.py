@@ -46,16 +46,16 @@ class Snapshot:
 
 def snapshot(step: int, fragments: Fragments, averages: Averages, extra: dict[str, Tensor]) -> Snapshot:
     """Copy a rank's fragments to the CPU; `extra` tensors go into its own file as they are."""
+    names = [fragment.name for fragment in fragments.list]
+    stretch = {fragment.name: slice(*fragment.mine) for fragment in fragments.list}
 
-    def mine(values: list[Tensor]) -> dict[str, Tensor]:
-        pairs = [(f, x[f.mine[0] : f.mine[1]]) for f, x in zip(fragments.list, values, strict=True)]
-        return {f.name: x.detach().to("cpu", copy=True) for f, x in pairs if x.numel()}
+    def mine(held: dict[str, Tensor]) -> dict[str, Tensor]:
+        parts = {name: x[stretch[name.rpartition("/")[2]]] for name, x in held.items()}
+        return {name: x.to("cpu", copy=True) for name, x in parts.items() if x.numel()}
 
-    stretch = {f.name: slice(*f.mine) for f in fragments.list}
-
-    parts = {name: mine(values) for name, values in _files(fragments, averages).items()}
-    states = {name: x[stretch[name.partition("/")[2]]] for name, x in fragments.states().items()}
-    optimizer = {name: x.to("cpu", copy=True) for name, x in states.items() if x.numel()}
+    files = _files(fragments, averages).items()
+    parts = {file: mine(dict(zip(names, values, strict=True))) for file, values in files}
+    optimizer = mine(fragments.states())
     optimizer |= {name: x.detach().to("cpu", copy=True) for name, x in extra.items()}
     starts = {f.name: f.start + f.mine[0] for f in fragments.list}
     return Snapshot(step, parts, optimizer | {RNG: torch.get_rng_state()}, starts)

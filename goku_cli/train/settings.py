@@ -8,6 +8,7 @@ from goku_cli.errors import UsageError
 from goku_cli.model.objective import Objective
 from goku_cli.model.presets import SIZES, ModelConfig, Recompute, model_values
 from goku_cli.recipe import build, read_toml
+from goku_cli.sizes import parse_size
 
 KINDS = ("flow", "vae")
 OPTIMIZERS = ("adamw", "muon")
@@ -194,9 +195,7 @@ class Vae:
     discriminator_dim: int = 32
 
     def __post_init__(self) -> None:
-        height, _, width = self.size.partition("x")
-        if not (height.isdigit() and width.isdigit()) or not int(height) or int(height) % 16 or int(width) % 16:
-            raise UsageError(f"[vae] size must be HEIGHTxWIDTH, both divisible by 16, e.g. 48x80, not {self.size}")
+        parse_size(self.size, "[vae] size")
         if self.frames < 1 or self.frames % 4 != 1:
             raise UsageError(f"[vae] frames must be 4k+1 (1, 5, 9, ...), not {self.frames}")
         if self.discriminator_dim < 4 or self.discriminator_dim % 4:

@@ -23,6 +23,7 @@ from goku_cli.model.diffusers_codec import build
 from goku_cli.model.linear_codec import to_unit
 from goku_cli.model.noise import stream
 from goku_cli.model.published import STEM
+from goku_cli.sizes import parse_size
 from goku_cli.train.adversary import Adversary
 from goku_cli.train.data import HELD_OUT_SHARE
 from goku_cli.train.distances import load_perceptual
@@ -116,12 +117,12 @@ class VaeTask:
 
     def _windows(self, clips: pd.DataFrame) -> Iterator[np.ndarray]:
         """Yield one window (T, H, W, 3) uint8 of each clip that can be read and is large enough."""
-        height, _, width = self.settings.size.partition("x")
+        bucket = parse_size(self.settings.size)
         for row in clips.itertuples():
             try:
                 for _, frames in read_windows(
                     Path(row.source_path), start_us=row.start_us, end_us=row.end_us, fps=self.settings.fps,
-                    frames=self.settings.frames, windows=1, bucket=(int(height), int(width)),
+                    frames=self.settings.frames, windows=1, bucket=bucket,
                 ):  # fmt: skip
                     yield frames
             except (GokuError, FileNotFoundError) as error:

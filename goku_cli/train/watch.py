@@ -1,6 +1,5 @@
 """What the launcher sees of a run: it follows the files that the ranks write (train/journal.py)."""
 
-import json
 import os
 import signal
 import time
@@ -9,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from goku_cli.jsonlines import entries
 from goku_cli.stage import Progress
 from goku_cli.train.journal import METRICS, START
 
@@ -74,7 +74,7 @@ class Watch:
             text = file.read()
         text = text[: text.rfind(b"\n") + 1]
         self._seen[path] = self._seen.get(path, 0) + len(text)
-        return entries(text.decode())
+        return entries(text)
 
     def _show(self, entry: dict[str, Any]) -> None:
         for name, key, form in (
@@ -89,15 +89,6 @@ class Watch:
         self.bar.describe("  ".join(["train", *self._text.values()]))
 
 
-def entries(text: str) -> list[dict[str, Any]]:
-    """Return the lines of a log; one that a full disk or a kill cut short is left out."""
-    found = []
-    for line in text.splitlines():
-        with suppress(json.JSONDecodeError):
-            found.append(json.loads(line))
-    return found
-
-
 def _show_stack(pid: str) -> None:
     """Let a rank of this machine write where it is into the log."""
     with suppress(OSError, ValueError):
@@ -108,7 +99,7 @@ def _show_stack(pid: str) -> None:
 
 def balance(run: Path) -> str:
     """Return a sentence on how evenly a run's steps lay on the ranks, and what would help; nothing of a VAE's run."""
-    lines = entries((run / METRICS).read_text())
+    lines = entries((run / METRICS).read_bytes())
     shares = [line["balance"] for line in lines if "balance" in line]
     if not shares:
         return ""

@@ -129,7 +129,7 @@ class Worker:
         self.journal.beat(self.step, "data")
         data = self.data.get(self.step, self.settings.steps)
         self.journal.beat(self.step, "compute")
-        for reason in data.lost:
+        for reason in data.lost if self.ranks.stretch == 0 else ():  # those that share a pack read the same
             self.journal.event(self.step, f"a sample was left out: {reason}")
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, self.step)
@@ -197,9 +197,7 @@ class Worker:
         """Log the held-out figures of the averaged weights."""
         self.journal.beat(self.step, "evaluate")
         with self.averages.in_place():
-            self.engine.module.eval()
             figures = self.task.evaluate(self.engine.module)
-            self.engine.module.train()
         if self.step == 0:
             self.figures["held_out_loss_untrained"] = figures["held_out_loss"]
         self.figures |= figures
@@ -213,9 +211,7 @@ class Worker:
     def _preview(self) -> None:
         """Let the averaged weights draw the recipe's prompts."""
         with self.averages.in_place():
-            self.engine.module.eval()
             self.previews.draw(self.step, self.engine.module)
-            self.engine.module.train()
 
     def save(self) -> None:
         """Copy what this rank holds, and let a thread write it."""

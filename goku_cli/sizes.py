@@ -1,0 +1,20 @@
+"""Sizes of pictures as people write them: HEIGHTxWIDTH in pixels."""
+
+from goku_cli.errors import UsageError
+
+MULTIPLE = 16
+"""VAEs take 8 x 8 pixels to one latent, and patches 2 x 2 latents to one token."""
+
+
+def parse_size(text: str, name: str = "--size") -> tuple[int, int]:
+    """Return (height, width).
+
+    Raises:
+        UsageError: it is not of that form, or no multiple of what a token covers; the message calls it `name`.
+    """
+    height, _, width = text.partition("x")
+    if height.isdigit() and width.isdigit():
+        size = int(height), int(width)
+        if min(size) and not size[0] % MULTIPLE and not size[1] % MULTIPLE:
+            return size
+    raise UsageError(f"{name} must be HEIGHTxWIDTH, both divisible by {MULTIPLE}, e.g. 480x864, not {text}")
