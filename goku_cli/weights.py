@@ -73,4 +73,9 @@ CRAFT = Weights(
     "$(dirname {0})/craft.zip -d $(dirname {0})",
     "goku filter --scorer easyocr",
 )
-ALL = (DINOV2, CLIP, AESTHETIC, RAFT, CRAFT)
+VGG16 = Weights(
+    "vgg16-397923af.pth",
+    "curl -L --create-dirs -o {} https://download.pytorch.org/models/vgg16-397923af.pth",
+    "LPIPS, as a loss of goku train and as a figure of goku eval",
+)
+ALL = (DINOV2, CLIP, AESTHETIC, RAFT, CRAFT, VGG16)

@@ -37,7 +37,7 @@ DOORS = {
     "sqlite3": ["chat/replies.py"],
     "diffusers": ["model/diffusers_codec.py", "model/multistep.py", "model/umt5.py", "convert/original.py"],
     "transformers": ["model/text.py", "model/umt5.py", "vision/dinov2.py", "chat/local.py"],
-    "torchmetrics": ["train/distances.py"],
+    "torchmetrics": ["vision/distances.py"],
     "open_clip": ["vision/clip.py"],
     "easyocr": ["filter/craft.py"],
     "webdataset": ["encode/export.py"],

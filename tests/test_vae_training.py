@@ -23,11 +23,11 @@ from goku_cli.recipe import build
 from goku_cli.shapes.render import render
 from goku_cli.shapes.scene import draw_scene
 from goku_cli.train.adversary import Adversary
-from goku_cli.train.distances import load_perceptual
 from goku_cli.train.settings import Recipe
 from goku_cli.train.vae_figures import figures
 from goku_cli.train.vae_start import begin
 from goku_cli.train.vae_task import TINY, VaeTask
+from goku_cli.vision.distances import load_perceptual
 
 RECIPE = """
 kind = "vae"

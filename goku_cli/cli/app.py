@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from goku_cli.cli import curate, look, model
+from goku_cli.cli import curate, drawing, look, model, scoring
 from goku_cli.cli.console import calm_libraries, say
 from goku_cli.errors import GokuError, Interrupted
 
@@ -41,7 +41,7 @@ def _add(function: object, name: str, panel: str) -> None:
 
 for _name, _function in curate.COMMANDS.items():
     _add(_function, _name, "Curation")
-for _name, _function in model.COMMANDS.items():
+for _name, _function in (model.COMMANDS | drawing.COMMANDS | scoring.COMMANDS).items():
     _add(_function, _name, "Model")
 for _name, _function in look.COMMANDS.items():
     _add(_function, _name, "Looking and making")

@@ -9,12 +9,12 @@ from goku_cli.model.objective import Objective
 from goku_cli.model.presets import SIZES, ModelConfig, Recompute, model_values
 from goku_cli.recipe import build, read_toml
 from goku_cli.sizes import parse_size
+from goku_cli.weights import VGG16
 
 KINDS = ("flow", "vae")
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("linear", "cosine", "constant")
 PERCEPTUAL = ("ssim", "none")
-VGG16 = "curl -LO https://download.pytorch.org/models/vgg16-397923af.pth"
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class Vae:
         if self.perceptual not in PERCEPTUAL and not (kind == "lpips" and colon):
             raise UsageError(f'[vae] perceptual must be {", ".join(PERCEPTUAL)} or lpips:FILE, not "{self.perceptual}"')
         if colon and not Path(file).is_file():
-            raise UsageError(f"[vae] perceptual: no weights at {file}; get them with: {VGG16}")
+            raise UsageError(f"[vae] perceptual: no weights at {file}; get them with: {VGG16.command.format(file)}")
         self._check_numbers()
 
     def _check_numbers(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from goku_cli.train.distances import Lpips, psnr, ssim
+from goku_cli.vision.distances import Lpips, psnr, ssim
 
 
 def figures(

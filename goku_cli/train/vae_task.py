@@ -26,11 +26,11 @@ from goku_cli.model.published import STEM
 from goku_cli.sizes import parse_size
 from goku_cli.train.adversary import Adversary
 from goku_cli.train.data import HELD_OUT_SHARE
-from goku_cli.train.distances import load_perceptual
 from goku_cli.train.settings import Recipe
 from goku_cli.train.step import Step
 from goku_cli.train.vae_figures import figures
 from goku_cli.train.vae_start import begin
+from goku_cli.vision.distances import load_perceptual
 
 HELD_OUT_CLIPS = 16
 """Of each kind: images and videos."""

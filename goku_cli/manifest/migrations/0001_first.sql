@@ -59,12 +59,19 @@ CREATE TABLE losses (
     training TEXT, step BIGINT, clip TEXT, key TEXT, t DOUBLE, frames INTEGER, height INTEGER, width INTEGER,
     tokens INTEGER, caption TEXT, loss DOUBLE, run BIGINT
 );
+-- `prompt` is what was asked for, `text` what the model read: the same, or rewritten, or with a motion score.
+-- `latent_sha256` is that of the latent's bytes: the same seed on the same machine gives the same.
 CREATE TABLE samples (
-    id TEXT, name TEXT, prompt TEXT, metadata JSON, seed BIGINT, path TEXT, frames INTEGER, width INTEGER,
-    height INTEGER, fps DOUBLE, settings JSON, checkpoint TEXT, sha256 TEXT, run BIGINT
+    id TEXT, name TEXT, prompt TEXT, text TEXT, metadata JSON, seed BIGINT, path TEXT, frames INTEGER, width INTEGER,
+    height INTEGER, fps DOUBLE, settings JSON, checkpoint TEXT, sha256 TEXT, latent_sha256 TEXT, run BIGINT
 );
+-- What a metric gave a sample: what figures are made of, and what two sets are compared by.
+CREATE TABLE sample_scores (sample TEXT, metric TEXT, value DOUBLE, implementation TEXT, run BIGINT);
+-- One figure. Of `expected` samples `found` were there and `n` were scored; `low` and `high` are its 95 % interval.
+-- `weights` is the SHA-256 of the weights that it rests on, and `license` theirs, or that of the tool that made it.
 CREATE TABLE results (
-    name TEXT, suite TEXT, metric TEXT, tag TEXT, value DOUBLE, n BIGINT, expected BIGINT, run BIGINT
+    name TEXT, suite TEXT, metric TEXT, tag TEXT, value DOUBLE, n BIGINT, found BIGINT, expected BIGINT, low DOUBLE,
+    high DOUBLE, implementation TEXT, weights TEXT, license TEXT, run BIGINT
 );
 
 -- Every scorer keeps its figures; this is the newest one of each metric.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from goku_cli.errors import GokuError
-from goku_cli.train.settings import VGG16
+from goku_cli.weights import VGG16
 
 BACKBONES = {11: "alex", 3: "vgg"}
 """By the width of the first filter."""
@@ -42,7 +42,8 @@ class Lpips(nn.Module):
             names = {name: f"features.{name.partition('.')[2]}" for name in self.net.net.state_dict()}
             self.net.net.load_state_dict({name: weights[theirs] for name, theirs in names.items()})
         except Exception as error:  # torch.load raises whatever the bytes make it raise
-            raise GokuError(f"{path} holds no weights of torchvision's vgg16 or alexnet; get them with: {VGG16}"
+            raise GokuError(f"{path} holds no weights of torchvision's vgg16 or alexnet; get them with: "
+                            f"{VGG16.command.format(path)}"
                             ) from error  # fmt: skip
 
     def forward(self, restored_N3HW: Tensor, wanted_N3HW: Tensor) -> Tensor:
