@@ -55,6 +55,11 @@ ladder: _ready
     done
     goku show ladder/large.duckdb --html ladder/report.html
 
+# One of the paper's experiments at toy size: objectives, sizes, joint, cascade or image-to-video.
+[group: 'run']
+experiment name: _ready
+    python recipes/experiments/run.py "{{name}}"
+
 # Curate your own folder: ingest, split, filter, caption, balance, and a report.
 [group: 'run']
 curate dir manifest="manifests/curated.duckdb" tier="480p": _ready
@@ -81,7 +86,7 @@ fmt: _ready
     ruff format .
     ruff check --fix .
 
-# Delete what demo, shapes and ladder wrote.
+# Delete what demo, shapes, ladder and the experiments wrote.
 [group: 'check']
 clean:
-    rm -rf demo shapes ladder runs
+    rm -rf demo shapes ladder experiments runs

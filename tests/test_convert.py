@@ -33,7 +33,7 @@ from goku_cli.model.noise import noise
 from goku_cli.model.packing import pack, unpack
 from goku_cli.model.text import load_text_encoder
 from goku_cli.model.wan_weights import config_from_wan, config_to_wan
-from goku_cli.sample.generate import Generator, Request
+from goku_cli.sample.generate import Generator, Request, SampleSettings
 
 SHIFT = 3.0
 STEPS = 4
@@ -145,13 +145,13 @@ def test_a_drawn_clip_is_the_pipelines(pipeline, generator, monkeypatch, solver)
     multistep = EvenUniPC.from_config(pipeline.scheduler.config)
     monkeypatch.setattr(pipeline, "scheduler", EvenEuler(shift=SHIFT) if solver == "euler" else multistep)
     request = Request("a red circle", seed=7, frames=5, height=32, width=48)
-    ((_, frames),) = generator.generate([request], steps=STEPS, guidance=5.0, solver=solver)
+    (clip,) = generator.generate([request], SampleSettings(steps=STEPS, guidance=5.0, solver=solver))
     wanted = {"prompt": request.prompt, "height": 32, "width": 48, "num_frames": 5, "num_inference_steps": STEPS}
     wanted |= {"latents": noise(generator.latent_shape(request), request.seed)[None]}
     theirs = pipeline(**wanted, guidance_scale=5.0, output_type="latent").frames[0]
     torch.testing.assert_close(latents[0], theirs, atol=1e-3, rtol=0)
     pixels = pipeline(**wanted, guidance_scale=5.0, output_type="np").frames[0] * 255
-    assert abs(pixels - frames).max() < 1
+    assert abs(pixels - clip.frames).max() < 1
 
 
 def test_tiles_are_an_option_of_sample(converted, tmp_path):
@@ -199,9 +199,22 @@ def test_there_and_back_keeps_every_bit(published, converted, tmp_path):
         assert described[0] == {key: value for key, value in described[1].items() if key != "_name_or_path"}
     convert(out, tmp_path / "again", parts=published, weights="ema")
     vae = ("vae/diffusion_pytorch_model.safetensors", "vae/config.json")
-    for name in ("ema.safetensors", "model.safetensors", "config.json", *vae):
+    for name in ("ema.safetensors", "model.safetensors", *vae):
         assert (tmp_path / "again" / name).read_bytes() == (converted / name).read_bytes()
+    before, after = (checkpoint.read_config(folder) for folder in (converted, tmp_path / "again"))
+    assert after["data"].pop("text") == f"umt5:{out}" != before["data"].pop("text")
+    assert after == before
     checkpoint.verify(tmp_path / "again")
+
+
+def test_diffusers_draws_the_same_from_the_exported_pipeline(pipeline, converted, tmp_path):
+    assert "WanPipeline" in convert(converted, tmp_path / "out", parts=None, weights="ema")
+    loaded = WanPipeline.from_pretrained(tmp_path / "out")
+    loaded.set_progress_bar_config(disable=True)
+    wanted = {"prompt": "a cat", "height": 32, "width": 48, "num_frames": 5, "num_inference_steps": 2}
+    wanted |= {"latents": noise((4, 2, 4, 6), 0)[None], "output_type": "latent"}
+    loaded.scheduler = pipeline.scheduler  # which has a shift of its own
+    torch.testing.assert_close(loaded(**wanted).frames, pipeline(**wanted).frames, atol=1e-4, rtol=0)
 
 
 def test_diffusers_loads_the_export_and_bfloat16_stays(pipeline, source, tmp_path):

@@ -7,10 +7,12 @@ import pytest
 
 from goku_cli.evaluate.shapes import (
     chance_of,
+    controls,
+    sample_figures,
     score_balance,
     score_captions,
     score_filter,
-    score_samples,
+    score_sample,
     score_split,
 )
 from goku_cli.shapes.caption import metadata, parse_caption
@@ -19,8 +21,7 @@ from goku_cli.shapes.scene import draw_scene
 
 
 def by_name(figures):
-    assert all(set(row) == {"metric", "tag", "value", "n"} for row in figures)
-    return {(row["metric"].removeprefix("shapes."), row["tag"]): (row["value"], row["n"]) for row in figures}
+    return {(figure.metric.removeprefix("shapes."), figure.tag): (figure.value, figure.n) for figure in figures}
 
 
 def span(start, end, file="a", **more):
@@ -34,9 +35,17 @@ def sample(task, seed, seen=True):
     return frames, metadata(scene), seen, 8.0
 
 
+def judged(items):
+    others = controls([asked for _, asked, _, _ in items])
+    return sample_figures(
+        (asked, seen, score_sample(frames, asked, other, fps))
+        for (frames, asked, seen, fps), other in zip(items, others, strict=True)
+    )
+
+
 def test_oracle_samples_score_one_and_their_controls_do_not():
     items = [sample(task, seed, seen=seed % 2 == 0) for task in ("colors", "motion", "camera") for seed in range(12)]
-    figures = by_name(score_samples(items))
+    figures = by_name(judged(items))
     for name in ("color", "shape", "motion", "speed", "camera", "strict"):
         assert figures[name, "all"][0] == 1.0
         assert figures[name, "chance"][0] < figures[name, "all"][0]
@@ -48,7 +57,7 @@ def test_oracle_samples_score_one_and_their_controls_do_not():
 
 def test_grey_samples_score_zero():
     items = [(np.full((1, 48, 80, 3), 128, np.uint8), parse_caption("a red circle"), True, 8.0)]
-    figures = by_name(score_samples(items))
+    figures = by_name(judged(items))
     assert figures["color", "all"] == figures["strict", "all"] == (0.0, 1)
     assert figures["color", "chance"][0] == pytest.approx(1 / 6)
 

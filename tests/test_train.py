@@ -164,12 +164,12 @@ def test_samples_are_files_with_rows_and_scores(folder, trained):
 
 
 def test_samples_depend_on_the_seed_alone(trained):
-    from goku_cli.sample.generate import Generator
+    from goku_cli.sample.generate import Generator, SampleSettings
 
-    generator = Generator.load(trained)
-    a, b = (generator.default_request("a red circle", seed, frames=1) for seed in (0, 1))
-    together = dict(generator.generate([a, b], steps=2, guidance=3.0))
-    alone = dict(generator.generate([b], steps=2, guidance=3.0))
+    generator, how = Generator.load(trained), SampleSettings(steps=2)
+    a, b = (generator.request("a red circle", seed, frames=1) for seed in (0, 1))
+    together = {clip.request: clip.frames for clip in generator.generate([a, b], how)}
+    alone = {clip.request: clip.frames for clip in generator.generate([b], how)}
     difference = torch.from_numpy(together[b]).int() - torch.from_numpy(alone[b]).int()
     assert difference.abs().max() <= 1
     assert (together[a] != together[b]).any()

@@ -21,7 +21,7 @@ from goku_cli.model.transformer import Goku
 from goku_cli.recipe import build
 from goku_cli.report.page import write_training
 from goku_cli.report.training import previews, read_training
-from goku_cli.sample.generate import Generator
+from goku_cli.sample.generate import Generator, SampleSettings
 from goku_cli.train.boards import TensorBoard, Wandb, check_boards
 from goku_cli.train.journal import Journal
 from goku_cli.train.losses import take_in
@@ -76,9 +76,9 @@ def test_tensorboard_reads_the_same_figures(folder):
 def test_a_preview_is_what_sample_draws_of_that_checkpoint(folder, tmp_path, name, frames):
     """Also when the weights are parted between the ranks."""
     generator = Generator.load(folder / name)
-    requests = [generator.default_request(prompt, seed, frames=frames) for seed, prompt in enumerate(PROMPTS)]
-    for i, (_, drawn) in enumerate(generator.generate(requests, steps=2, guidance=3.0)):
-        path = write_shown(tmp_path, f"{i:02d}", enlarged(drawn), generator.fps)
+    requests = [generator.request(prompt, seed, frames=frames) for seed, prompt in enumerate(PROMPTS)]
+    for i, clip in enumerate(generator.generate(requests, SampleSettings(steps=2, guidance=3.0))):
+        path = write_shown(tmp_path, f"{i:02d}", enlarged(clip.frames), generator.fps)
         assert (folder / name / "previews" / "step-000004" / path.name).read_bytes() == path.read_bytes()
     assert {path.name for path in (folder / name / "previews").iterdir()} == {"step-000002", "step-000004"}
     assert not (folder / name / "events-00000.jsonl").exists()

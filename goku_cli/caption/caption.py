@@ -26,6 +26,7 @@ from goku_cli.chat.settings import LOCAL, SERVER
 from goku_cli.chat.spending import Spending
 from goku_cli.errors import Cause, GokuError
 from goku_cli.manifest.store import Manifest, Row
+from goku_cli.media.motion import with_motion_score
 from goku_cli.recipe import fingerprint
 from goku_cli.registry import load
 from goku_cli.stage import Item, Outcome, Progress, Rows, run_stage
@@ -137,11 +138,6 @@ def doubts(clip: Clip, texts: Mapping[str, str], chosen: Sequence[Said], prompts
         if camera_claims(words) and (found := camera_conflict(words, clip.camera)):
             return f"{kind} {found}"
     return None
-
-
-def with_motion_score(text: str, motion: float) -> str:
-    """Append the motion score as a sentence of its own, rounded to a whole number."""
-    return f"{text}{'' if text.endswith('.') else '.'} motion score: {round(motion)}."
 
 
 def _heard(name: str, clip: Clip) -> list[Said]:

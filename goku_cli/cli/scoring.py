@@ -1,13 +1,38 @@
 """The command that scores: eval."""
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from goku_cli.cli.console import table, working
-from goku_cli.cli.options import AsJson
-from goku_cli.errors import UsageError
+from goku_cli.cli.console import Bar, Session, emit, say, stdout, table, working
+from goku_cli.cli.official import (
+    OFFICIAL,
+    Asked,
+    Dims,
+    Evaluator,
+    Export,
+    Official,
+    Partial,
+    PartTimeout,
+    Prompts,
+    Published,
+    Python,
+    Results,
+    Tool,
+    evaluate_official,
+)
+from goku_cli.cli.options import AsJson, Workers
+from goku_cli.errors import GokuError, UsageError
+
+if TYPE_CHECKING:
+    from goku_cli.evaluate.compare import Comparison
+    from goku_cli.evaluate.run import Suite
+    from goku_cli.manifest.store import Manifest
+
+BENCHES = ("video", "shapes", "vae")
 
 
 def evaluate(
@@ -17,34 +42,207 @@ def evaluate(
     ] = None,
     bench: Annotated[
         str,
-        typer.Option(help="video: figures of any clip; shapes: attributes, and every stage against its truth."),
+        typer.Option(
+            help="video: figures of any clip; shapes: attributes, and every stage against its truth; "
+            "vae: what decoded latents of held-out clips lose; with the options below --fail-under: "
+            f"{', '.join(OFFICIAL)}."
+        ),
     ] = "video",
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="A clip metric, or your own as MODULE:FUNCTION; may be given again. All of ours by default."),
+    ] = None,
+    real: Annotated[
+        str | None,
+        typer.Option(metavar="MANIFEST[#SELECTION]", help="Real clips to give the distance from, without any weights."),
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option(metavar="MANIFEST[#SAMPLES]", help="Another scored set, compared pair by pair.")
+    ] = None,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC=VALUE", help="Exit with 1 below it; with --compare, of the difference."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with figures and the samples at both ends.")] = None,
+    selftest: Annotated[
+        bool, typer.Option("--selftest", help="Try the metrics on spoiled clips; no manifest.")
+    ] = False,
+    export: Export = None,
+    official: Official = False,
+    python: Python = "python",
+    tool: Tool = None,
+    dims: Dims = "",
+    timeout: PartTimeout = Evaluator.timeout,
+    results: Results = None,
+    published: Published = False,
+    prompts: Prompts = None,
+    partial: Partial = False,
+    workers: Workers = 0,
     as_json: AsJson = False,
 ) -> None:
     """Score samples without any downloaded weights; the figures go to the table `results`.
 
     Example: goku eval manifests/my.duckdb --bench shapes
     """
+    if asked := Asked(export, official, tuple(results or ()), published, prompts, partial):
+        evaluate_official(
+            samples,
+            bench,
+            asked,
+            Evaluator(python, tool, tuple(filter(None, dims.split(","))), timeout),
+            as_json=as_json,
+        )
+        return
+    if bench in OFFICIAL:
+        raise UsageError(f"{bench} is scored by its own evaluator; give --export DIR, --official or --import FILE")
+    if bench not in BENCHES:
+        raise UsageError(f'unknown benchmark "{bench}"; known: {", ".join(BENCHES)}')
+    floors = [_floor(text) for text in fail_under or []]
+    if selftest:
+        _selftest(metric or [], as_json)
+        return
+    of_samples = {"--metric": metric, "--real": real, "--compare": compare, "--html": html}
+    if bench == "vae" and (given := [option for option, value in of_samples.items() if value]):
+        raise UsageError(f"--bench vae looks at latents and not at samples; leave out {', '.join(given)}")
+    arguments = {"bench": bench, "metrics": metric or [], "real": real, "compare": compare}
+    with working("eval", samples, arguments=arguments, as_json=as_json) as session:
+        if bench == "vae":
+            name, suites = _vae(session)
+        else:
+            name, suites = _samples(session, bench, metric or [], real, workers)
+        coverage = _keep(session, name, suites)
+        compared = _compare(session, name, compare) if compare else None
+        if html:
+            _page(session, name, coverage, metric or [], compared, html)
+    _hold(suites, compared, floors)
+
+
+def _samples(
+    session: Session, bench: str, metrics: list[str], real: str | None, workers: int
+) -> tuple[str, list["Suite"]]:
+    """Score a set of samples, and with `real` say how far it is from real clips."""
     from goku_cli.evaluate import run
+
+    opened = session.manifest
+    name, rows = run.samples_named(opened, session.name)
+    suites = run.eval_samples(
+        opened, name, rows, metrics=metrics, bench_shapes=bench == "shapes", workers=workers, progress=session.bar
+    )
+    if real is not None:
+        from goku_cli.evaluate.distribution import eval_distances
+
+        with _other(opened, real) as (manifest, selection):
+            suites.append(eval_distances(opened, rows, manifest, selection, session.bar))
+    session.output = f"{opened.path}#{name}"
+    return name, suites
+
+
+def _vae(session: Session) -> tuple[str, list["Suite"]]:
+    """Decode latents of held-out clips again."""
+    from goku_cli.evaluate.vae import eval_vae
+
+    encoder, suite = eval_vae(session.manifest, session.bar)
+    return encoder, [suite]
+
+
+def _keep(session: Session, name: str, suites: list["Suite"]) -> list[str]:
+    """Store suites of figures and show them; return a line of what each rests on."""
+    from dataclasses import asdict
+
+    from goku_cli.evaluate.figure import store
     from goku_cli.manifest.figures import pivot
 
-    if bench not in run.SUITES:
-        raise UsageError(f'unknown benchmark "{bench}"; known: {", ".join(run.SUITES)}')
-    with working("eval", samples, arguments={"bench": bench}, as_json=as_json) as session:
-        opened = session.manifest
-        name, rows = run.samples_named(opened, session.name)
-        figures = {"video": run.eval_video(opened, name, rows, session.bar)}
-        if bench == "shapes":
-            figures["shapes"] = run.eval_shapes(opened, rows, session.bar)
-            selections = opened.query("SELECT name FROM selections ORDER BY run DESC LIMIT 1")
-            selection = selections[0]["name"] if selections else None
-            figures["stages"] = run.eval_stages(opened, selection)
-        for suite, found in figures.items():
-            run.store(opened, name, suite, found, len(rows))
-            if found:
-                table(f"{suite}: {name}", *pivot(found))
-            session.counts[suite] = {f"{f['metric']}/{f['tag']}": f["value"] for f in found}
-        session.output = f"{opened.path}#{name}"
+    for suite in suites:
+        store(session.manifest, name, suite.name, suite.figures, expected=suite.expected, found=suite.found)
+        if suite.figures:
+            columns, lines = pivot([asdict(figure) for figure in suite.figures])
+            table(f"{suite.name}: {name}, {suite.coverage}", columns, lines)
+        for note in suite.notes:
+            say(note)
+        session.counts[suite.name] = {f"{f.metric}/{f.tag}": f.value for f in suite.figures}
+    return [line for suite in suites for line in (f"{suite.name}: {suite.coverage}", *suite.notes)]
+
+
+def _compare(session: Session, name: str, reference: str) -> "Comparison":
+    """Show a set beside another, pair by pair."""
+    from dataclasses import asdict
+
+    from goku_cli.evaluate.compare import compare
+
+    with _other(session.manifest, reference) as (other, other_name):
+        found = compare(session.manifest, name, other, other_name)
+    table(found.line, *found.table)
+    session.counts["compare"] = asdict(found)
+    return found
+
+
+def _page(
+    session: Session, name: str, coverage: list[str], metrics: list[str], compared: "Comparison | None", path: Path
+) -> None:
+    from goku_cli.evaluate.metrics import title
+    from goku_cli.report.page import write_scores
+    from goku_cli.report.scores import gather_scores
+
+    beside = (compared.line, *compared.table) if compared else None
+    write_scores(gather_scores(session.manifest, name, coverage, [title(one) for one in metrics], beside), path)
+    say(f"eval: wrote {path}")
+
+
+def _hold(suites: list["Suite"], compared: "Comparison | None", floors: list[tuple[str, float]]) -> None:
+    """Hold figures, or differences, against their floors; what was measured is kept and printed by then."""
+    known = {f"{figure.metric}/{figure.tag}": figure.value for suite in suites for figure in suite.figures}
+    if compared is not None:
+        known = {f"{one.metric}/all": one.difference for one in compared.differences}
+    wrong = []
+    for name, least in floors:
+        full = name if "/" in name else f"{name}/all"
+        if full not in known:
+            wrong.append(f"there is no figure {full}")
+        elif not known[full] >= least:
+            wrong.append(f"{full} is {known[full]:.4g}, below {least:g}")
+    if wrong:
+        raise GokuError(f"--fail-under: {'; '.join(wrong)}")
+
+
+def _floor(text: str) -> tuple[str, float]:
+    name, separator, value = text.rpartition("=")
+    try:
+        if separator and name:
+            return name, float(value)
+    except ValueError:
+        pass
+    raise UsageError(f"--fail-under takes METRIC=VALUE, e.g. shapes.strict=0.5 or shapes.strict/unseen=0.3, not {text}")
+
+
+@contextmanager
+def _other(opened: "Manifest", reference: str) -> "Iterator[tuple[Manifest, str | None]]":
+    """Open a second reference, to read; it may well be of the manifest that is open."""
+    from goku_cli.manifest.store import Manifest, parse_reference
+
+    path, name = parse_reference(reference)
+    if path.exists() and path.samefile(opened.path):
+        yield opened, name
+        return
+    with Manifest(path, read_only=True) as manifest:
+        yield manifest, name
+
+
+def _selftest(metrics: list[str], as_json: bool) -> None:
+    """Show what metrics say of spoiled clips; fail when one does not say what it must."""
+    from goku_cli.evaluate.metrics import METRICS
+    from goku_cli.evaluate.selftest import selftest
+
+    with Bar() as bar:
+        found = selftest([*METRICS, *metrics], bar)
+    if as_json:
+        rows: dict[str, Any] = {
+            str(line[0]): dict(zip(found.columns[1:], line[1:], strict=True)) for line in found.lines
+        }
+        emit("selftest", {"metrics": rows, "wrong": found.wrong}, as_json)
+    else:
+        table("Metrics by how the clips were spoiled", found.columns, found.lines, to=stdout)
+    if found.wrong:
+        raise GokuError(f"selftest: {'; '.join(found.wrong)}")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"eval": evaluate}

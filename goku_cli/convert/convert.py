@@ -26,9 +26,7 @@ def convert(source: Path, out: Path, *, parts: Path | None, weights: str, ema_le
     if (source / checkpoint.COMPLETE).exists() or checkpoint.checkpoints(source):
         from goku_cli.convert.exported import export_checkpoint
 
-        if export_checkpoint(source, out, weights):
-            return "transformer/ and vae/ for diffusers"
-        return "transformer/ for diffusers; no vae/, because diffusers does not have goku's linear VAE"
+        return export_checkpoint(source, out, weights)
     if not any((source / name / "config.json").is_file() for name in ("transformer", ".")):
         raise UsageError(f"{source} holds neither a goku checkpoint nor a published transformer; get one with: "
                          f"hf download Wan-AI/{PIPELINE} --local-dir {PIPELINE}")  # fmt: skip

@@ -1,10 +1,12 @@
-"""A checkpoint of Wan's form becomes folders that diffusers loads: transformer/, and vae/ when it has Wan's VAE.
+"""A checkpoint of Wan's form becomes folders that diffusers loads: transformer/, vae/ when it has Wan's VAE, and with
+Wan's text encoder a whole pipeline.
 
 WanTransformer3DModel.from_pretrained(FOLDER, subfolder="transformer")
-AutoencoderKLWan.from_pretrained(FOLDER, subfolder="vae")
+WanPipeline.from_pretrained(FOLDER)
 """
 
 import json
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,23 +14,27 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from goku_cli.convert.files import copy_vae
+from goku_cli.convert.files import copy_vae, same_file
 from goku_cli.errors import UsageError
 from goku_cli.model import checkpoint, wan_weights
 from goku_cli.model.codec import Statistics, codec_fingerprint, latent_statistics, load_codec
+from goku_cli.model.objective import Objective
 from goku_cli.model.presets import ModelConfig
 from goku_cli.model.published import STEM, read_json
 from goku_cli.publish import publish_folder
 from goku_cli.recipe import build
+from goku_cli.sizes import parse_size
 
 VAE = "AutoencoderKLWan"
 """The class that diffusers' pipelines of this transformer decode with."""
+UMT5 = "umt5:"
+SCHEDULER = "UniPCMultistepScheduler"
 RUN = ("kind", "step", "figures", "data")
 """Keys that a run adds to the config.json of a VAE that it trained."""
 
 
-def export_checkpoint(source: Path, out: Path, weights: str) -> bool:
-    """Write a checkpoint's transformer, and its VAE if diffusers has the class; return whether it has.
+def export_checkpoint(source: Path, out: Path, weights: str) -> str:
+    """Write what diffusers has classes for of a checkpoint; return what that is.
 
     Raises:
         UsageError: the checkpoint holds a VAE, or a model that diffusers' class cannot be, or its codec is gone.
@@ -53,7 +59,35 @@ def export_checkpoint(source: Path, out: Path, weights: str) -> bool:
         if has_vae := described_vae.get("_class_name") == VAE:
             statistics = latent_statistics(config["data"], codec)
             copy_vae(codec_folder, temporary / "vae", vae_config(described_vae, statistics))
-    return has_vae
+            text = Path(str(config["data"]["text"]).removeprefix(UMT5))
+            if (text / "text_encoder").is_dir() and (text / "tokenizer").is_dir():
+                _complete(temporary, text, _shift(config))
+                return "a pipeline for diffusers: WanPipeline.from_pretrained(FOLDER)"
+    if has_vae:
+        return "transformer/ and vae/ for diffusers; no pipeline, because its text encoder is not umT5, or is gone"
+    return "transformer/ for diffusers; no vae/, because diffusers does not have goku's linear VAE"
+
+
+def _shift(config: dict[str, Any]) -> float:
+    """Return the shift of the size that the checkpoint was trained on: a scheduler of diffusers has one for all."""
+    height, width = parse_size(config["data"]["size"])
+    law = build(Objective, config["objective"], where="objective").shift
+    return law.of((1, 1 + (int(config["data"]["frames"]) - 1) // 4, height // 8, width // 8))
+
+
+def _complete(folder: Path, source: Path, shift: float) -> None:
+    """Add text encoder, tokenizer, scheduler and index to a transformer and a VAE."""
+    parts = {"transformer": ("diffusers", "WanTransformer3DModel"), "vae": ("diffusers", VAE)}
+    for part in ("text_encoder", "tokenizer"):
+        shutil.copytree(source / part, folder / part, copy_function=lambda a, b: same_file(Path(a), Path(b)))
+    tokenizer = read_json(folder / "tokenizer" / "tokenizer_config.json").get("tokenizer_class", "T5TokenizerFast")
+    parts |= {"text_encoder": ("transformers", "UMT5EncoderModel"), "tokenizer": ("transformers", tokenizer)}
+    (folder / "scheduler").mkdir()
+    about = {"_class_name": SCHEDULER, "_diffusers_version": version("diffusers")}
+    described = {**about, "prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": shift}
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(described, indent=1) + "\n")
+    index = about | {"_class_name": "WanPipeline"} | parts | {"scheduler": ("diffusers", SCHEDULER)}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=1) + "\n")
 
 
 def vae_config(config: dict[str, Any], statistics: Statistics) -> dict[str, Any]:

@@ -1,26 +1,49 @@
-"""`goku eval`: figures of a set of samples, and of every stage where the truth is known.
+"""`goku eval` of a set of samples: its figures, and of how many samples each of them speaks.
 
-Counts stand beside every figure: how many were expected, and how many were scored. A sample whose file is gone or
-does not decode counts as expected and not as scored, and the figure says so.
+A sample whose file is gone or does not decode is expected and not scored, and every figure says so. A benchmark's
+total is given only when every prompt of its list has its sample scored.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from goku_cli.errors import GokuError, UsageError
-from goku_cli.evaluate import shapes, truth, video
+from goku_cli.errors import UsageError
+from goku_cli.evaluate import shapes, truth
+from goku_cli.evaluate.agreement import motion_agreement
+from goku_cli.evaluate.figure import Figure
+from goku_cli.evaluate.interval import mean_figure
+from goku_cli.evaluate.measure import Measured, Wanted, measure
+from goku_cli.evaluate.metrics import METRICS, title
+from goku_cli.evaluate.stages import eval_stages
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.media.frames import read_frames
-from goku_cli.shapes.caption import parse_caption
+from goku_cli.shapes.caption import Metadata, parse_caption
+from goku_cli.shapes.prompts import benchmark_prompts
 from goku_cli.stage import Progress
 
-SUITES = ("video", "shapes")
+HELD_OUT = "held_out_loss"
+LISTED = 5
+"""Missing prompts that are named."""
 
-Figure = dict[str, Any]
+
+@dataclass(frozen=True)
+class Suite:
+    """Figures that belong together, and what they were counted over."""
+
+    name: str
+    figures: list[Figure]
+    expected: int
+    found: int
+    scored: int
+    notes: list[str] = field(default_factory=list)
+    """What the reader must know, a line each."""
+
+    @property
+    def coverage(self) -> str:
+        """How much of what was expected the figures rest on."""
+        return f"{self.scored} scored of {self.found} found of {self.expected} expected"
 
 
 def samples_named(manifest: Manifest, name: str | None) -> tuple[str, list[Row]]:
@@ -37,138 +60,91 @@ def samples_named(manifest: Manifest, name: str | None) -> tuple[str, list[Row]]
     return name, manifest.query("SELECT * FROM samples WHERE name = ? ORDER BY id", [name])
 
 
-def read_sample(manifest: Manifest, row: Row) -> np.ndarray | None:
-    """Return a sample's frames (T, H, W, 3), or None when its file is gone or damaged."""
-    try:
-        return np.stack([frame for _, frame in read_frames(manifest.path.parent / row["path"])])
-    except (GokuError, OSError, ValueError):
-        return None
+def eval_samples(
+    manifest: Manifest, name: str, rows: list[Row], *, metrics: Sequence[str] = (), bench_shapes: bool = False,
+    workers: int = 1, progress: Progress,
+) -> list[Suite]:  # fmt: skip
+    """Measure a set of samples by clip metrics (all of the table when none is named).
+
+    With `bench_shapes` they are judged as shapes too, and the curation stages that made the training data by its truth.
+
+    Raises:
+        UsageError: an unknown metric.
+        GokuError: nothing could be scored.
+    """
+    names = tuple(metrics) or tuple(METRICS)
+    asked = [_asked(row) if bench_shapes else None for row in rows]
+    pairs = zip(rows, asked, shapes.controls(asked), strict=True)
+    wanted = [Wanted(row, names, one, other) for row, one, other in pairs]
+    found = measure(manifest, name, wanted, workers=workers, progress=progress)
+    suites = [_video(rows, names, found), _flow(Path(rows[0]["checkpoint"]), len(rows), found)]
+    if bench_shapes:
+        known = truth.read_truth(manifest)
+        suites += [
+            _shapes(wanted, found),
+            Suite("stages", eval_stages(manifest, known), len(known), len(known), len(known)),
+        ]
+    return [suite for suite in suites if suite.figures or suite.notes]
 
 
-def eval_video(manifest: Manifest, name: str, rows: list[Row], progress: Progress) -> list[Figure]:
-    """Return the figures of `evaluate/video.py` over a set of samples, and the held-out loss of its checkpoint."""
-    found: dict[str, list[float]] = {"decodes": [], "as asked": []}
-    progress.start("eval video", len(rows))
-    for row in rows:
-        frames = read_sample(manifest, row)
-        progress.advance()
-        found["decodes"].append(float(frames is not None))
-        if frames is None:
-            continue
-        asked = (row["frames"], row["height"], row["width"])
-        found["as asked"].append(float(frames.shape[:3] == asked))
-        found.setdefault("sharpness", []).append(video.sharpness(frames))
-        if len(frames) > 1:
-            found.setdefault("flicker", []).append(video.flicker(frames))
-            found.setdefault("moves_dis", []).append(video.moves(frames, row["fps"]))
-    figures = [
-        {"metric": f"video.{metric}", "tag": "all", "value": float(np.mean(values)), "n": len(values)}
-        for metric, values in found.items()
-        if values
-    ]
-    return figures + _losses(Path(rows[0]["checkpoint"]))
+def _video(rows: list[Row], names: Sequence[str], found: Measured) -> Suite:
+    decodes = [float(row["id"] in found.scores) for row in rows]
+    figures = [mean_figure("video.decodes", decodes)]
+    for metric in names:
+        known = title(metric)
+        values = [value for scores in found.scores.values() if (value := scores.get(known)) is not None]
+        if values:
+            own = metric in METRICS
+            figures.append(mean_figure(known, values, implementation=Figure.implementation if own else known))
+    figures += motion_agreement(rows, found.scores)
+    return Suite("video", figures, len(rows), found.found, len(found.scores))
 
 
-def _losses(checkpoint: Path) -> list[Figure]:
-    """Return the held-out flow loss that a checkpoint was saved with, beside the untrained model's."""
+def _flow(checkpoint: Path, expected: int, found: Measured) -> Suite:
+    """Return the held-out flow loss that a checkpoint was saved with: in all, by time, by kind, and untrained."""
     path = checkpoint / "config.json"
-    figures = json.loads(path.read_text()).get("figures", {}) if path.exists() else {}
-    return [
-        {"metric": f"flow.{key}", "tag": "all", "value": figures[key], "n": 1}
-        for key in ("held_out_loss", "held_out_loss_untrained")
-        if key in figures
-    ]
-
-
-def eval_shapes(manifest: Manifest, rows: list[Row], progress: Progress) -> list[Figure]:
-    """Return the shapes world's figures of samples whose prompt is in its grammar."""
-    progress.start("eval shapes", len(rows))
-
-    def items() -> Iterator[tuple[np.ndarray, dict[str, Any], bool, float]]:
-        for row in rows:
-            progress.advance()
-            wanted = json.loads(row["metadata"]) if row["metadata"] else {}
-            metadata = wanted.get("metadata") or parse_caption(row["prompt"])
-            frames = read_sample(manifest, row)
-            if metadata is not None and frames is not None:
-                yield _native(frames), metadata, wanted.get("seen", True), row["fps"]
-
-    return shapes.score_samples(items())
-
-
-def _native(frames: np.ndarray, side: int = 96) -> np.ndarray:
-    """Undo the enlargement of tiny samples by whole pixels: the detector's patience is for small frames."""
-    step = max(1, min(frames.shape[1:3]) // side)
-    return frames[:, step // 2 :: step, step // 2 :: step]
-
-
-def eval_stages(manifest: Manifest, selection: str | None) -> list[Figure]:
-    """Return the figures of split, filter, caption and balance on a synthetic set; nothing where no truth is."""
-    known = truth.read_truth(manifest)
-    if not known:
-        return []
-    planted = truth.shots(known)
-    clips = [clip for clip in manifest.query(truth.CLIPS) if clip["file"] in known]
-    videos = [shot for shot in planted if shot["end"] > shot["start"]]
-    spans = [clip for clip in clips if clip["end"] > clip["start"]]
-    seen = {clip["file"] for clip in spans}
-    figures = shapes.score_split(
-        [s for s in videos if s["file"] in seen], [c for c in truth.cuts(known) if c["file"] in seen], spans
-    )
-    if selection is None:
-        return figures
-    base = selection.removesuffix("-balanced")
-    reasons = {r["clip"]: r["reason"] for r in manifest.query("SELECT * FROM selections WHERE name = ?", [base])}
-    judged = [clip | {"dropped": reasons[clip["id"]] is not None} for clip in clips if clip["id"] in reasons]
-    figures += shapes.score_filter(planted, judged)
-    figures += _caption_figures(manifest, planted, clips)
-    return figures + _balance_figures(manifest, base)
-
-
-def _caption_figures(manifest: Manifest, planted: list[Row], clips: list[Row]) -> list[Figure]:
-    homes = {clip["id"]: truth.shot_of(clip, planted) for clip in clips}
+    kept: dict[str, float] = json.loads(path.read_text()).get("figures", {}) if path.exists() else {}
     figures = []
-    for kind in ("given", "measured"):
-        rows = manifest.query("SELECT clip, text FROM captions WHERE kind = ?", [kind])
-        pairs = [(row["text"], home["metadata"]) for row in rows if (home := homes.get(row["clip"]))]
-        figures += [figure | {"tag": kind} for figure in shapes.score_captions(pairs)]
-    flagged = manifest.query("SELECT clip, conflict FROM captions WHERE kind = 'merged'")
-    wrong = [(r["conflict"] is not None, home["defect"] == "wrong_caption")
-             for r in flagged if (home := homes.get(r["clip"]))]  # fmt: skip
-    planted_wrong = [flag for flag, is_wrong in wrong if is_wrong]
-    good = [flag for flag, is_wrong in wrong if not is_wrong]
-    for name, flags in (("conflict_recall", planted_wrong), ("conflict_false_alarm", good)):
-        if flags:
-            value = float(np.mean(flags))
-            figures.append({"metric": f"shapes.caption.{name}", "tag": "all", "value": value, "n": len(flags)})
-    return figures
+    for key, value in kept.items():
+        if key.startswith(HELD_OUT):
+            tag = key.removeprefix(HELD_OUT).removeprefix("_") or "all"
+            figures.append(Figure(f"flow.{HELD_OUT}", value, 1, tag))
+    return Suite("flow", figures, expected, found.found, len(found.scores))
 
 
-def _balance_figures(manifest: Manifest, base: str) -> list[Figure]:
-    """Compare class weights before and after with equal subcategories inside each primary class."""
-    weights = {}
-    for name in (base, f"{base}-balanced"):
-        rows = manifest.query(
-            'SELECT "primary" || \'/\' || subcategory AS class, "primary", sum(weight) AS w FROM selections'
-            " JOIN tags USING (clip) WHERE name = ? AND reason IS NULL GROUP BY ALL",
-            [name],
-        )
-        weights[name] = {row["class"]: (row["primary"], row["w"]) for row in rows}
-    before, after = weights[base], weights[f"{base}-balanced"]
-    if not before or not after:
-        return []
-    total: dict[str, float] = {}
-    for primary, weight in after.values():
-        total[primary] = total.get(primary, 0.0) + weight
-    members = {primary: sum(p == primary for p, _ in after.values()) for primary in total}
-    target = {name: total[primary] / members[primary] for name, (primary, _) in after.items()}
-    return shapes.score_balance(
-        {name: w for name, (_, w) in before.items()}, {name: w for name, (_, w) in after.items()}, target
+def _asked(row: Row) -> Metadata | None:
+    """Return what a sample should show, or None for a prompt outside the grammar."""
+    return parse_caption(row["prompt"])
+
+
+def _seen(row: Row) -> bool:
+    """Say whether a sample's prompt names only pairs that may be trained on, as far as its benchmark says."""
+    noted = json.loads(row["metadata"] or "null")
+    return bool(noted.get("seen", True)) if isinstance(noted, dict) else True
+
+
+def _shapes(wanted: list[Wanted], found: Measured) -> Suite:
+    """Return the shapes world's figures; no total while a sample of a prompt, or all of them, have no score."""
+    judged = [
+        (one, {name: value for name, value in scores.items() if name.startswith("shapes.")})
+        for one in wanted
+        if one.asked is not None and (scores := found.scores.get(one.row["id"])) is not None
+    ]
+    figures = shapes.sample_figures((one.asked, _seen(one.row), scores) for one, scores in judged if one.asked)
+    drawn = {one.row["prompt"] for one in wanted}
+    lost = {one.row["prompt"] for one in wanted if one.row["id"] not in found.scores}
+    missing = [row for row in benchmark_prompts() if row["prompt"] not in drawn or row["prompt"] in lost]
+    never = sum(row["prompt"] not in drawn for row in missing)
+    withheld = {"all"} | {"seen" if row["seen"] else "unseen" for row in missing} if missing else set()
+    notes = [_missing_line(missing, wanted[0].row["checkpoint"])] if missing else []
+    kept = [figure for figure in figures if figure.tag not in withheld]
+    return Suite("shapes", kept, len(wanted) + never, found.found, len(judged), notes)
+
+
+def _missing_line(missing: list[dict[str, Any]], checkpoint: str) -> str:
+    some = ", ".join(f'"{row["prompt"]}"' for row in missing[:LISTED])
+    more = ", ..." if len(missing) > LISTED else ""
+    return (
+        f"shapes: {len(missing)} prompts of the benchmark lack a scored sample, so no total is given: {some}{more};"
+        f" draw them with: goku sample {checkpoint} --bench shapes"
     )
-
-
-def store(manifest: Manifest, name: str, suite: str, figures: list[Figure], expected: int) -> None:
-    """Replace a suite's results for a set of samples."""
-    with manifest.transaction():
-        manifest.execute("DELETE FROM results WHERE name = ? AND suite = ?", [name, suite])
-        manifest.insert("results", [{"name": name, "suite": suite, "expected": expected, **f} for f in figures])

@@ -1,7 +1,7 @@
-"""Figures of every stage on the moving-shapes world: plain rows and their truth in, plain figures out.
+"""Figures of every stage on the moving-shapes world: plain rows and their truth in, figures out.
 
-Each function returns rows {"metric", "tag", "value", "n"}. Times are seconds; "file" is any name that the
-truth and the rows share. A figure over nothing is left out rather than called zero.
+Times are seconds; "file" is any name that the truth and the rows share. A figure over nothing is left out rather than
+called zero.
 """
 
 import math
@@ -12,40 +12,65 @@ from typing import Any
 
 import numpy as np
 
+from goku_cli.evaluate.figure import Figure
+from goku_cli.evaluate.interval import mean_figure
 from goku_cli.shapes.caption import Metadata, parse_caption
 from goku_cli.shapes.detect import ATTRIBUTES, judge
 from goku_cli.shapes.scene import CAMERAS, DIRECTIONS, PALETTE, RELATIONS, SHAPES, SPEEDS
 
 Row = dict[str, Any]
-Figure = dict[str, Any]
 
 HARD_CUT_FRAMES = 2
 """A boundary this close to a hard cut has found it."""
 DEFECTIVE_SHARE = 0.5
 """A clip that lies in a defective shot with this share of its length is defective itself."""
 
+MISMATCHED = "mismatched."
+
 _FLIPPED = {"right of": "left of", "below": "above"}
 
 
-def score_samples(items: Iterable[tuple[np.ndarray, Metadata, bool, float]]) -> list[Figure]:
-    """Judge generated clips: items are (frames uint8 RGB (T, H, W, 3), metadata, seen pairs only, fps).
+def controls(asked: Sequence[Metadata | None]) -> list[Metadata | None]:
+    """Return for each prompt an earlier, different one of its task, or None: what a mismatched sample is judged by."""
+    earlier: defaultdict[str, list[Metadata]] = defaultdict(list)
+    found: list[Metadata | None] = []
+    for one in asked:
+        others = [] if one is None else [x for x in earlier[one["tag"]] if x["include"] != one["include"]]
+        found.append(others[-1] if others else None)
+        if one is not None:  # one other prompt of each task is enough memory: the newest that differs
+            earlier[one["tag"]] = [*others[-1:], one]
+    return found
+
+
+def score_sample(frames: np.ndarray, asked: Metadata, other: Metadata | None, fps: float) -> dict[str, float | None]:
+    """Judge a generated clip, uint8 RGB (T, H, W, 3), by its prompt and by another's.
+
+    Returns "shapes.<attribute>" and "shapes.strict", and the same as "shapes.mismatched.<attribute>".
+    """
+    verdicts = {"": judge(frames, asked, fps)} | ({MISMATCHED: judge(frames, other, fps)} if other else {})
+    return {
+        f"shapes.{control}{name}": None if value is None else float(value)
+        for control, verdict in verdicts.items()
+        for name, value in verdict.items()
+    }
+
+
+def sample_figures(scored: Iterable[tuple[Metadata, bool, Mapping[str, float | None]]]) -> list[Figure]:
+    """Return the figures of judged samples: (metadata, seen pairs only, what `score_sample` returned).
 
     "shapes.<attribute>" and "shapes.strict", tagged "seen", "unseen", "all" and by task. Two controls stand
     beside them: "mismatched" judges each clip by an earlier, different prompt of its task, and "chance" is
     what a guesser would score that draws a well-formed scene of the right task.
     """
     found: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    earlier: defaultdict[str, list[Metadata]] = defaultdict(list)
-    for frames, asked, seen, fps in items:
-        tags = ("seen" if seen else "unseen", "all", asked["tag"])
-        _collect(found, judge(frames, asked, fps), tags)
+    for asked, seen, scores in scored:
+        for title, value in scores.items():
+            name = title.removeprefix("shapes.")
+            mismatched = name.startswith(MISMATCHED)
+            tags = ("mismatched",) if mismatched else ("seen" if seen else "unseen", "all", asked["tag"])
+            _collect(found, {name.removeprefix(MISMATCHED): value}, tags)
         _collect(found, chance_of(asked), ("chance",))
-        # One other prompt of each task is enough memory: the newest that differs.
-        others = [other for other in earlier[asked["tag"]] if other["include"] != asked["include"]]
-        if others:
-            _collect(found, judge(frames, others[-1], fps), ("mismatched",))
-        earlier[asked["tag"]] = [*others[-1:], asked]
-    return [_figure(f"shapes.{name}", tag, values) for (name, tag), values in found.items()]
+    return [mean_figure(f"shapes.{name}", values, tag) for (name, tag), values in found.items()]
 
 
 def chance_of(asked: Metadata) -> dict[str, float | None]:
@@ -99,7 +124,7 @@ def score_split(
         wrong += len(gaps)
     figures = _precision_recall("shapes.split", right, right + wrong, len(hits))
     for kind in sorted({kind for kind, _ in hits}):
-        figures.append(_figure("shapes.split.recall", kind, [hit for name, hit in hits if name == kind]))
+        figures.append(mean_figure("shapes.split.recall", [hit for name, hit in hits if name == kind], kind))
     return figures + _tiling(truth_shots, clips)
 
 
@@ -116,9 +141,9 @@ def score_filter(truth_shots: Sequence[Row], clips: Sequence[Row]) -> list[Figur
     figures = _precision_recall("shapes.filter", right, sum(dropped), sum(kind is not None for kind in kinds))
     for name in sorted({kind for kind in kinds if kind}):
         caught = [drop for drop, kind in zip(dropped, kinds, strict=True) if kind == name]
-        figures.append(_figure("shapes.filter.recall", name, caught))
+        figures.append(mean_figure("shapes.filter.recall", caught, name))
     if good := [drop for drop, kind in zip(dropped, kinds, strict=True) if kind is None]:
-        figures.append(_figure("shapes.filter.false_alarm", "all", good))
+        figures.append(mean_figure("shapes.filter.false_alarm", good))
     return figures
 
 
@@ -135,7 +160,7 @@ def score_captions(pairs: Iterable[tuple[str, Metadata]]) -> list[Figure]:
         says = {} if said is None else _statements(said)
         for name, statement in _statements(truth).items():
             found[name, "all"].append(says.get(name) == statement)
-    return [_figure(f"shapes.caption.{name}", tag, values) for (name, tag), values in found.items()]
+    return [mean_figure(f"shapes.caption.{name}", values, tag) for (name, tag), values in found.items()]
 
 
 def score_balance(before: Mapping[str, float], after: Mapping[str, float], target: Mapping[str, float]) -> list[Figure]:
@@ -153,7 +178,7 @@ def score_balance(before: Mapping[str, float], after: Mapping[str, float], targe
         with np.errstate(divide="ignore"):
             kl = float((p[held] * np.log(p[held] / q[held])).sum())
         for name, value in (("tv", float(abs(p - q).sum() / 2)), ("kl", kl)):
-            figures.append({"metric": f"shapes.balance.{name}", "tag": tag, "value": value, "n": len(classes)})
+            figures.append(Figure(f"shapes.balance.{name}", value, len(classes), tag))
     return figures
 
 
@@ -164,17 +189,9 @@ def _collect(found: defaultdict[tuple[str, str], list[float]], verdict: Mapping[
                 found[name, tag].append(float(value))
 
 
-def _figure(metric: str, tag: str, values: Sequence[float]) -> Figure:
-    return {"metric": metric, "tag": tag, "value": float(np.mean(values)), "n": len(values)}
-
-
 def _precision_recall(metric: str, right: int, claimed: int, true: int) -> list[Figure]:
     rows = [("precision", right, claimed), ("recall", right, true), ("f1", 2 * right, claimed + true)]
-    return [
-        {"metric": f"{metric}.{name}", "tag": "all", "value": over / under, "n": under}
-        for name, over, under in rows
-        if under
-    ]
+    return [Figure(f"{metric}.{name}", over / under, under) for name, over, under in rows if under]
 
 
 def _gaps(clips: Sequence[Row]) -> list[tuple[float, float]]:
@@ -198,10 +215,10 @@ def _tiling(shots: Sequence[Row], clips: Sequence[Row]) -> list[Figure]:
     figures = []
     if held:
         pure = sum(max(row) for row in shared) / held
-        figures.append({"metric": "shapes.split.purity", "tag": "all", "value": pure, "n": len(clips)})
+        figures.append(Figure("shapes.split.purity", pure, len(clips)))
     if shot_time:
         covered = held / shot_time
-        figures.append({"metric": "shapes.split.coverage", "tag": "all", "value": covered, "n": len(shots)})
+        figures.append(Figure("shapes.split.coverage", covered, len(shots)))
     return figures
 
 

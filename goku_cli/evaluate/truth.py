@@ -3,7 +3,9 @@
 Times here are seconds, as in the sidecars.
 """
 
+import contextlib
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,38 @@ JOIN (SELECT source, min(path) AS path FROM source_paths GROUP BY source) AS fil
 
 
 def read_truth(manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """Return the sidecar of every source that has one with shots, by the source's path."""
-    found = {}
-    for row in manifest.query("SELECT min(path) AS path FROM source_paths GROUP BY source ORDER BY 1"):
-        sidecar = Path(row["path"]).with_suffix(".json")
-        if sidecar.exists():
-            truth = json.loads(sidecar.read_text())
+    """Return the sidecar of every source that has one with shots, by the source's path.
+
+    It lies beside the file or, for what came out of a tar (`item` is ARCHIVE.tar!MEMBER), beside the member.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    tars: dict[str, dict[str, bytes]] = {}
+    for row in manifest.query(
+        "SELECT min(path) AS path, arg_min(item, path) AS item FROM source_paths GROUP BY source ORDER BY 1"
+    ):
+        archive, inside, member = row["item"].rpartition("!")
+        if inside and row["item"] != row["path"]:
+            if archive not in tars:
+                tars[archive] = _texts(archive)
+            content = tars[archive].get(str(Path(member).with_suffix(".json")))
+        else:
+            sidecar = Path(row["path"]).with_suffix(".json")
+            content = sidecar.read_bytes() if sidecar.is_file() else None
+        with contextlib.suppress(ValueError):  # somebody else's JSON, which has no truth
+            truth = json.loads(content or b"null")
             if isinstance(truth, dict) and "shots" in truth:
                 found[row["path"]] = truth
     return found
+
+
+def _texts(archive: str) -> dict[str, bytes]:
+    """Return the JSON members of a tar by name; none when it is gone or damaged."""
+    try:
+        with tarfile.open(archive, "r:") as opened:
+            named = [info for info in opened if info.isreg() and info.name.endswith(".json")]
+            return {info.name: file.read() for info in named if (file := opened.extractfile(info)) is not None}
+    except (tarfile.TarError, OSError):
+        return {}
 
 
 def shots(truth: dict[str, dict[str, Any]]) -> list[Row]:

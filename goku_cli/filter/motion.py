@@ -6,10 +6,9 @@ import cv2
 import numpy as np
 
 from goku_cli.filter.sampled import SampledClip
-from goku_cli.media.flow import magnitude, optical_flow, translation
+from goku_cli.media.flow import optical_flow, translation
+from goku_cli.media.motion import motion_score
 
-QUARTER_SECOND = 2
-"""In sampling steps."""
 NOISE = 6.0
 """Difference of blurred luma, of 255, that grain and compression leave between equal frames."""
 BLUR = 2.0
@@ -18,14 +17,8 @@ LIVELIEST = 99.8
 
 
 def dis_flow(clip: SampledClip) -> float:
-    """Mean length of the optical flow over a quarter of a second, in pixels.
-
-    The paper takes RAFT and gives neither frame distance nor size; these are ours, so its thresholds are too.
-    """
-    pairs = list(clip.pairs(QUARTER_SECOND))[::QUARTER_SECOND]
-    if not pairs:
-        return 0.0
-    return clip.to_reference * float(np.mean([magnitude(optical_flow(*pair)) for pair in pairs]))
+    """Mean length of the optical flow over a quarter of a second, in pixels."""
+    return motion_score(clip.grey)
 
 
 def shake(clip: SampledClip) -> float:

@@ -11,11 +11,7 @@ import numpy as np
 from goku_cli.errors import GokuError
 from goku_cli.media.frames import read_frames
 from goku_cli.media.layout import layout
-
-FPS = 8.0
-SHORT_SIDE = 240
-REFERENCE_SIDE = 480
-"""Movement is given in pixels of a frame whose short side is this long, whatever the clip's size is."""
+from goku_cli.media.motion import FPS, REFERENCE_SIDE, SHORT_SIDE
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,10 @@ from typing import Any
 
 from goku_cli.manifest.store import Row
 
+WHOLE = "all"
+INTERVAL, NUMBER = "95 %", "n"
+"""Columns after the figure of all samples: its interval, and how many it was counted over."""
+
 
 def pivot(figures: list[Row]) -> tuple[list[str], list[list[Any]]]:
     """Return the columns and lines of a table, in order of appearance; "" where there is no figure.
@@ -18,4 +22,15 @@ def pivot(figures: list[Row]) -> tuple[list[str], list[list[Any]]]:
     values = {(figure["metric"], figure["tag"]): figure["value"] for figure in figures}
     lonely = {metric for metric in metrics if not any((metric, tag) in values for tag in common)}
     tags = [tag for tag in counts if tag in common or any((metric, tag) in values for metric in lonely)]
-    return ["metric", *tags], [[metric, *(values.get((metric, tag), "") for tag in tags)] for metric in metrics]
+    beside = _of_the_whole(figures)
+    values |= {(metric, column): cell for column, cells in beside.items() for metric, cell in cells.items()}
+    columns = [*(tag for tag in tags if tag == WHOLE), *beside, *(tag for tag in tags if tag != WHOLE)]
+    return ["metric", *columns], [[metric, *(values.get((metric, name), "") for name in columns)] for metric in metrics]
+
+
+def _of_the_whole(figures: list[Row]) -> dict[str, dict[str, Any]]:
+    """Return by column what stands beside the figures of all samples; no column without a cell."""
+    whole = [figure for figure in figures if figure["tag"] == WHOLE]
+    sure = {f["metric"]: f"{f['low']:.4g} to {f['high']:.4g}" for f in whole if f.get("low") is not None}
+    number = {f["metric"]: f["n"] for f in whole if f.get("n") is not None}
+    return {name: cells for name, cells in ((INTERVAL, sure), (NUMBER, number)) if cells}

@@ -18,7 +18,7 @@ import av
 import ffmpeg
 import imageio_ffmpeg
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from goku_cli.errors import GokuError
 from goku_cli.media.decode import SLACK_US, Decoding, Shown, open_decoding
@@ -48,8 +48,10 @@ def count_frames(path: Path) -> int:
         return sum(1 for packet in container.demux(video=0) if packet.size)
 
 
-def write_video(path: Path, frames: Iterable[np.ndarray], *, fps: float, crf: int = 18) -> None:
+def write_video(path: Path, frames: Iterable[np.ndarray], *, fps: float, crf: int = 18, comment: str = "") -> None:
     """Encode frames (H, W, 3) uint8 RGB, H and W even, as H.264 yuv420p that plays in a browser.
+
+    `comment` becomes the file's tag of that name.
 
     Raises:
         GokuError: no frames, odd sizes, or what was written does not hold every frame.
@@ -68,12 +70,13 @@ def write_video(path: Path, frames: Iterable[np.ndarray], *, fps: float, crf: in
             raise GokuError(f"{path}: wrote {written} frames, {found} are in the file; is the disk full?")
 
     rate = Fraction(fps).limit_denominator(1001)
+    tags = {"metadata": f"comment={comment}"} if comment else {}
     with publish(path, verify) as temporary:
         source = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=f"{rate}")
         encode = source.output(
             f"file:{temporary}", vcodec="libx264", preset="veryfast", crf=crf, pix_fmt="yuv420p",
             movflags="+faststart", colorspace="bt709", threads=1, loglevel="error",
-            vf="scale=out_color_matrix=bt709:out_range=tv",
+            vf="scale=out_color_matrix=bt709:out_range=tv", **tags,
         )  # fmt: skip
         with _piped(encode, path) as pipe:
             for frame in itertools.chain([first], iterator):
@@ -101,10 +104,13 @@ def _piped(encode: Any, target: Path) -> Iterator[IO[bytes]]:
         raise GokuError(f"ffmpeg could not write {target}: {message.decode(errors='replace').strip()[-300:]}")
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Publish one image (H, W, 3) uint8 RGB as PNG."""
+def write_image(path: Path, image: np.ndarray, comment: str = "") -> None:
+    """Publish one image (H, W, 3) uint8 RGB as PNG, with a text chunk `goku` when there is a comment."""
+    chunks = PngImagePlugin.PngInfo()
+    if comment:
+        chunks.add_itxt("goku", comment)
     with publish(path) as temporary:
-        Image.fromarray(image).save(temporary, format="PNG")
+        Image.fromarray(image).save(temporary, format="PNG", pnginfo=chunks)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,14 @@ def shift_time(t: Tensor, shift: Tensor | float) -> Tensor:
     return t / (t + shift * (1 - t))
 
 
+def guide_apart(full: Tensor, image: Tensor, nothing: Tensor, text_guidance: float, image_guidance: float) -> Tensor:
+    """Guidance by text and by the first frame apart (Brooks et al. 2023, InstructPix2Pix, eq. 3).
+
+    Predictions with both, with the image alone, and with neither; equal strengths are guidance by both together.
+    """
+    return nothing + image_guidance * (image - nothing) + text_guidance * (full - image)
+
+
 def guide(conditional: Tensor, unconditional: Tensor, guidance: float) -> Tensor:
     """Classifier-free guidance (Ho and Salimans 2022); 1 leaves the conditional prediction.
 

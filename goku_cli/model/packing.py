@@ -114,6 +114,8 @@ class Pack:
     """(B,) int64, of a class-conditional model."""
     first_frames: Tensor | None = None
     """(N, 4C): each token's patch of its sample's first frame, zero where none is given; image-to-video."""
+    text_keys: tuple[tuple[Tensor, Tensor], ...] | None = None
+    """Every layer's keys and values of the text, when they were computed before (`Goku.text_keys`)."""
     split: "Split | None" = None
     """Set when this is one rank's stretch of a pack (model/ulysses.py); `shapes` are then those of the whole."""
 

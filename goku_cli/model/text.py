@@ -38,7 +38,8 @@ class TextEncoder:
     def encode(self, text: str) -> Tensor:
         """Return the states (tokens, dim) of one text, at most `most_tokens`, end mark included."""
         ids = self.tokenizer(text, truncation=True, max_length=self.most_tokens, return_tensors="pt")  # type: ignore[operator]
-        return self.model(input_ids=ids["input_ids"]).last_hidden_state[0]
+        device = next(self.model.parameters()).device
+        return self.model(input_ids=ids["input_ids"].to(device)).last_hidden_state[0]
 
     def count(self, text: str) -> int:
         """Return how many tokens a text has, end mark included, before it is cut."""

@@ -19,10 +19,14 @@ from goku_cli.model.packing import PATCH, Pack, Sequences
 from goku_cli.model.presets import ModelConfig, Recompute
 from goku_cli.model.recompute import recomputed
 from goku_cli.model.rope import rope_table, rotate
+from goku_cli.model.step_cache import StepCache
 from goku_cli.model.ulysses import Split
 
 TIME_WIDTH = 256
 EPS = 1e-6
+
+KeysValues = tuple[Tensor, Tensor]
+"""Of M rows in H heads: (M, H, d) each."""
 
 
 def timestep_features(t_B: Tensor, width: int = TIME_WIDTH) -> Tensor:
@@ -52,12 +56,17 @@ class Attention(nn.Module):
         self.q_norm = nn.RMSNorm(config.dim, eps=EPS)
         self.k_norm = nn.RMSNorm(config.dim, eps=EPS)
 
+    def keys_values(self, context_MD: Tensor) -> KeysValues:
+        """Return what the rows of a context are attended by."""
+        k, v = self.k_norm(self.k(context_MD)), self.v(context_MD)
+        return k.unflatten(-1, (self.heads, -1)), v.unflatten(-1, (self.heads, -1))
+
     def forward(
-        self, x_ND: Tensor, context_MD: Tensor, queries: Sequences, keys: Sequences, rope: Tensor | None,
+        self, x_ND: Tensor, context: Tensor | KeysValues, queries: Sequences, keys: Sequences, rope: Tensor | None,
         split: Split | None = None,
     ) -> Tensor:  # fmt: skip
-        q, k, v = self.q_norm(self.q(x_ND)), self.k_norm(self.k(context_MD)), self.v(context_MD)
-        q, k, v = (x.unflatten(-1, (self.heads, -1)) for x in (q, k, v))
+        q = self.q_norm(self.q(x_ND)).unflatten(-1, (self.heads, -1))
+        k, v = self.keys_values(context) if isinstance(context, Tensor) else context
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
         # Under autocast the norms give float32; the variable-length kernels want the projections' bfloat16.
@@ -114,14 +123,14 @@ class Block(nn.Module):
         )
 
     def forward(
-        self, x_ND: Tensor, condition: Tensor, text_ME: Tensor, vision: Sequences, words: Sequences, rope: Tensor,
-        split: Split | None = None,
+        self, x_ND: Tensor, condition: Tensor, text: Tensor | KeysValues, vision: Sequences, words: Sequences,
+        rope: Tensor, split: Split | None = None,
     ) -> Tensor:  # fmt: skip
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(condition, vision)
         h = torch.addcmul(shift_a, self.attention_norm(x_ND), 1 + scale_a)
         x_ND = torch.addcmul(x_ND, gate_a, self.attention(h, h, vision, vision, rope, split))
         if hasattr(self, "cross"):
-            x_ND = x_ND + self.cross(self.cross_norm(x_ND), text_ME, vision, words, None)
+            x_ND = x_ND + self.cross(self.cross_norm(x_ND), text, vision, words, None)
         h = torch.addcmul(shift_f, self.ffn_norm(x_ND), 1 + scale_f)
         return torch.addcmul(x_ND, gate_f, self.ffn(h))
 
@@ -179,9 +188,15 @@ class Goku(nn.Module):
             if isinstance(module, Attention):
                 module.kernel = kernel
 
-    def forward(self, pack: Pack, t_B: Tensor) -> Tensor:
+    def text_keys(self, pack: Pack) -> tuple[KeysValues, ...]:
+        """Return every layer's keys and values of a pack's text: they do not change from step to step of a solver."""
+        text = self._text(pack)
+        crosses = [block.get_submodule("cross") for block in self.blocks]
+        return tuple(cross.keys_values(text) for cross in crosses if isinstance(cross, Attention))
+
+    def forward(self, pack: Pack, t_B: Tensor, cache: StepCache | None = None) -> Tensor:
         """Return the velocity (N, 4C) of a pack, or of one rank's stretch of it, whose samples stand at times t (B,)
-        in [0, 1]."""
+        in [0, 1]; with a cache, blocks after the first are skipped where it says so."""
         config = self.config
         exact = torch.promote_types(pack.tokens.dtype, torch.float32)
         rope = rope_table(pack.positions, config.rope_split, config.rope_theta, exact, config.rope_scale)
@@ -190,15 +205,27 @@ class Goku(nn.Module):
         if config.shared_modulation:
             with exactly(condition_BD):
                 shared = self.time_out(F.silu(condition_BD)).unflatten(1, (6, -1))
-        text = self.text_in(pack.text) if config.text_mlp else pack.text
+        texts = pack.text_keys or (self._text(pack),) * config.layers
+
+        def through(x_ND: Tensor, layers: range) -> Tensor:
+            for i in layers:
+                block = self.blocks[i]
+                run = recomputed(block, self.recompute) if self.training and self.recompute.covers(i) else block
+                x_ND = run(x_ND, shared, texts[i], pack.vision, pack.words, rope, pack.split)
+            return x_ND
+
         x_ND = self.patch_in(self._with_first_frames(pack))
-        for i, block in enumerate(self.blocks):
-            run = recomputed(block, self.recompute) if self.training and self.recompute.covers(i) else block
-            x_ND = run(x_ND, shared, text, pack.vision, pack.words, rope, pack.split)
+        if cache is None:
+            x_ND = through(x_ND, range(config.layers))
+        else:
+            x_ND = cache.through(x_ND, lambda x: through(x, range(1)), lambda x: through(x, range(1, config.layers)))
         last = condition_BD[:, None] if config.shared_modulation else condition_BD
         shift, scale = self.final_modulation(last, pack.vision)
         v_NC: Tensor = self.patch_out(torch.addcmul(shift, self.final_norm(x_ND), 1 + scale))
         return -v_NC if config.noise_time else v_NC
+
+    def _text(self, pack: Pack) -> Tensor:
+        return self.text_in(pack.text) if self.config.text_mlp else pack.text
 
     def _condition(self, t_B: Tensor, labels_B: Tensor | None) -> Tensor:
         with exactly(t_B):

@@ -28,7 +28,8 @@ class Umt5Encoder(TextEncoder):
         from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
         ids = self.tokenizer(prompt_clean(text), truncation=True, max_length=ROWS, return_tensors="pt")  # type: ignore[operator]
-        return self.model(input_ids=ids["input_ids"]).last_hidden_state[0].float()  # type: ignore[no-any-return]
+        device = next(self.model.parameters()).device
+        return self.model(input_ids=ids["input_ids"].to(device)).last_hidden_state[0].float()  # type: ignore[no-any-return]
 
 
 def load_umt5(folder: Path, name: str) -> TextEncoder:

@@ -166,7 +166,8 @@ def _results(manifest: Manifest) -> list[Results]:
         " ORDER BY max(run) DESC, name, suite DESC"
     ):
         figures = manifest.query(
-            "SELECT metric, tag, value FROM results WHERE name = ? AND suite = ?", [row["name"], row["suite"]]
+            "SELECT metric, tag, value, low, high, n FROM results WHERE name = ? AND suite = ?",
+            [row["name"], row["suite"]],
         )
         found.append(Results(row["name"], row["suite"], row["expected"], *pivot(figures)))
     return found

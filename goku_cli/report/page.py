@@ -8,6 +8,7 @@ from goku_cli.manifest.store import Manifest
 from goku_cli.publish import publish
 from goku_cli.report.charts import HEIGHT, WIDTH
 from goku_cli.report.gather import gather
+from goku_cli.report.scores import Scores
 from goku_cli.report.training import Training, previews
 
 
@@ -19,6 +20,11 @@ def write_report(manifest: Manifest, selection: str | None, path: Path) -> None:
 def write_training(run: Training, path: Path) -> None:
     """Publish the report of a training run at `path`."""
     _write(path, "training.html.j2", title=run.folder.name, run=run, previews=previews(run.folder))
+
+
+def write_scores(scores: Scores, path: Path) -> None:
+    """Publish the page of a set of samples at `path`."""
+    _write(path, "scores.html.j2", title=scores.name, scores=scores)
 
 
 def _write(path: Path, template: str, **shown: object) -> None:

@@ -9,6 +9,7 @@ samples of its own packs are then read.
 import functools
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +20,12 @@ import torch
 from torch import Tensor
 
 from goku_cli.errors import GokuError
+from goku_cli.manifest.held_out import is_held_out
 from goku_cli.manifest.shards import ShardReader, checksum
 from goku_cli.model.codec import Statistics
 from goku_cli.model.noise import Key, noise, stream
 from goku_cli.model.packing import token_count
 
-HELD_OUT_SHARE = 20
-"""One clip in this many is never trained on; which ones follows from their ids."""
 SMALLEST = 2.0**-24
 """Quantile functions of times want draws from the open interval (0, 1)."""
 AGAIN = "remove that file and encode again with: goku encode-latents MANIFEST"
@@ -59,6 +59,8 @@ class Draw:
     """Uniform in (0, 1): what its time is made of."""
     key: tuple[Key, ...]
     """Of its noise."""
+    given: bool = True
+    """Whether an image-to-video model gets its first frame."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ class Example:
     key: str = ""
     """Of the latent."""
     source: str = ""
+    given: bool = True
+    label: int | None = None
+    """Of a class-conditional model: its caption's place among the classes, or the one after them for "any"."""
 
 
 class Order:
@@ -121,7 +126,7 @@ class Index:
         table = pd.read_parquet(path)
         frozen = json.loads(path.with_name("recipe.json").read_text())["data"]["statistics"]
         statistics = Statistics(tuple(frozen["mean"]), tuple(frozen["std"]))
-        held = table["clip"].map(lambda clip: int(clip[:8], 16) % HELD_OUT_SHARE == 0)
+        held = table["clip"].map(is_held_out)
         if held.all() or not held.any():  # a handful of clips: measure on what there is
             return cls(table, table, statistics)
         return cls(table[~held].reset_index(drop=True), table[held].reset_index(drop=True), statistics)
@@ -132,14 +137,20 @@ class Latents:
 
     def __init__(
         self, index: Index, root: Path, null_text: Place, *, seed: int, image_share: float,
-        text_dropout: float, sample_posterior: bool = False,
+        text_dropout: float, image_dropout: float = 0.0, sample_posterior: bool = False,
+        classes: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
-        """Read from `root`; with `sample_posterior` a latent is drawn from its posterior, and else is its mean."""
+        """Read from `root`; with `sample_posterior` a latent is drawn from its posterior, and else is its mean.
+
+        `classes` are those of a class-conditional model, by the key of their text states.
+        """
         self.index = index
         self.sample_posterior = sample_posterior
         self.null_text = null_text
         self.seed = seed
         self.text_dropout = text_dropout
+        self.image_dropout = image_dropout
+        self.classes = classes
         self.position = [0, 0]
         """Images and videos that were drawn so far."""
         self._shards = ShardReader(root)
@@ -179,7 +190,8 @@ class Latents:
             text, length, source = self.null_text, len(self.text(self.null_text)), "dropped"
         else:
             length, source = int(entry["text_tokens"][choice]), entry["text_sources"][choice]
-        return Draw(row, int(self._tokens[row]), text, length, source, u, ("noise", *key))
+        given = rng.random() >= self.image_dropout
+        return Draw(row, int(self._tokens[row]), text, length, source, u, ("noise", *key), given)
 
     def read(self, draw: Draw) -> Example:
         """Read a sample, normalized, and draw its noise.
@@ -190,12 +202,14 @@ class Latents:
         entry = self._row(draw.row)
         latent = self._latent(entry, ("posterior", *draw.key[1:]) if self.sample_posterior else None)
         x_0 = noise(tuple(latent.shape), *draw.key)
-        return Example(latent, self.text(draw.text), x_0, draw.u, entry["clip"], entry["key"], draw.source)
+        label = self._label(draw.text)
+        text = self.text(draw.text)
+        return Example(latent, text, x_0, draw.u, entry["clip"], entry["key"], draw.source, draw.given, label)
 
     def blank(self, draw: Draw) -> Example:
         """Return a sample like this one that holds nothing."""
         empty = torch.zeros(tuple(self._row(draw.row)["shape"]))
-        return Example(empty, self.text(self.null_text), empty, draw.u, "")
+        return Example(empty, self.text(self.null_text), empty, draw.u, "", label=self._label(self.null_text))
 
     def held_out(self, limit: int) -> list[Example]:
         """Return the first `limit` held-out examples, each with the first of its captions and its own noise."""
@@ -204,7 +218,8 @@ class Latents:
             entry: Any = self.index.held_out.iloc[i]
             latent = self._latent(entry, None)
             x_0 = noise(tuple(latent.shape), "held out", entry["key"])
-            found.append(Example(latent, self.text(_place(entry, 0)), x_0, 0.5, entry["clip"]))
+            place = _place(entry, 0)
+            found.append(Example(latent, self.text(place), x_0, 0.5, entry["clip"], label=self._label(place)))
         return sorted(found, key=lambda example: (example.latent.shape, len(example.text)))
 
     def _latent(self, entry: Any, noise_key: tuple[Key, ...] | None) -> Tensor:
@@ -221,6 +236,9 @@ class Latents:
         if not z.isfinite().all():
             raise GokuError(f"{where} holds NaN or infinity; {AGAIN}")
         return self.index.statistics.normalize(z)
+
+    def _label(self, text: Place) -> int | None:
+        return None if self.classes is None else self.classes.get(text.key, len(self.classes))
 
     def _text(self, place: Place) -> Tensor:
         """Return text states (m, width); `text` is this with a memory, since captions repeat."""

@@ -152,8 +152,10 @@ class FlowTask:
         triples = [(example.x_0, example.latent, t) for example, t in zip(examples, t_B, strict=True)]
         x_t = pack(
             [process.corrupt(objective, *triple) for triple in triples],
-            [example.text for example in examples],
-            first_frames=[first_frame(example.latent) for example in examples] if self.config.image_condition else None,
+            # A model that has no cross-attention reads no text.
+            [example.text if self.config.text_dim else example.text[:0] for example in examples],
+            labels=[example.label or 0 for example in examples] if self.config.classes else None,
+            first_frames=[first_frame(example) for example in examples] if self.config.image_condition else None,
             text_rows=self.config.text_rows,
         )
         target = torch.cat([patchify(process.target(objective, *triple)) for triple in triples])
@@ -255,6 +257,6 @@ def sample_row(example: Example, t: float, here: int, step: int) -> dict[str, An
     }  # fmt: skip
 
 
-def first_frame(latent_CTHW: Tensor) -> Tensor | None:
+def first_frame(example: Example) -> Tensor | None:
     """Return what image-to-video is given of a clip (paper section 3.4); nothing of an image, which is one frame."""
-    return latent_CTHW[:, :1] if latent_CTHW.shape[1] > 1 else None
+    return example.latent[:, :1] if example.given and example.latent.shape[1] > 1 else None

@@ -21,6 +21,7 @@ from goku_cli.model.presets import ModelConfig
 from goku_cli.publish import publish
 from goku_cli.recipe import build, changes, fingerprint
 from goku_cli.train.boards import check_boards
+from goku_cli.train.classes import classes_of
 from goku_cli.train.settings import Recipe, sized_model
 
 # Latents of one encoder with the weight and the encoded captions of their clip: the caption that was chosen, with
@@ -137,7 +138,7 @@ def latents_of(manifest: Manifest, selection: str, recipe: Recipe) -> tuple[str,
     )[0]
     states = ShardReader(manifest.path.parent).read(null["shard"], null["key"])
     shape = manifest.value("SELECT shape FROM latents WHERE encoder = ? LIMIT 1", [vae["id"]])
-    plan = {
+    plan: dict[str, Any] = {
         "null_text": [null["shard"], null["key"], null["crc"]],
         **_model(recipe, latent_channels=shape[0], text_dim=states.shape[1]),
         "data": {
@@ -148,6 +149,9 @@ def latents_of(manifest: Manifest, selection: str, recipe: Recipe) -> tuple[str,
             **json.loads(vae["settings"]),
         },
     }
+    if wanted := plan["model"]["classes"]:
+        before = None if learned is None else learned["data"].get("classes")
+        plan["data"]["classes"] = classes_of(manifest, selection, wanted, before)
     return LATENTS, {"vae": vae["id"], "text": text["id"], "selection": selection}, plan
 
 
@@ -210,7 +214,7 @@ def _model(recipe: Recipe, *, latent_channels: int, text_dim: int) -> dict[str, 
             raise UsageError(f"{found} is no model of size {recipe.size}; leave size out, or give another init_from")
     for what, has, gets in (
         ("channels of the latents", config.latent_channels, latent_channels),
-        ("width of the text states", config.text_dim, text_dim),
+        ("width of the text states", config.text_dim, text_dim if config.text_dim else 0),
     ):
         if has != gets:
             raise UsageError(f"{found} was trained for {what} of {has}, the manifest's are {gets}; encode again with "

@@ -16,7 +16,7 @@ from torch import Tensor
 from goku_cli.errors import GokuError
 from goku_cli.media.shown import enlarged, write_shown
 from goku_cli.model.codec import latent_statistics, load_codec
-from goku_cli.model.guidance import Guidance, batches, draw
+from goku_cli.model.guidance import Condition, Guidance, batches, draw
 from goku_cli.model.linear_codec import to_frames
 from goku_cli.model.noise import noise
 from goku_cli.model.objective import Objective
@@ -66,10 +66,11 @@ class Previews:
         x_0 = [noise(self.shape, i) for i in range(len(texts))]
         solver = "euler" if self.objective.kind == "flow" else "ddim"
         how = Guidance(self.watch.preview_steps, self.watch.preview_guidance, solver)
+        conditions = [Condition(text, empty) for text in texts]
         latents: list[Tensor] = []
         for part in batches([self.shape] * len(texts)):
             self.journal.beat(step, "preview")
-            latents += draw(model, self.objective, x_0[part], texts[part], empty, how, self.device)
+            latents += draw(model, self.objective, x_0[part], conditions[part], how, self.device).latents
         if self.ranks.rank == 0:
             try:
                 self._write(self.run / "previews" / f"step-{step:06d}", latents)

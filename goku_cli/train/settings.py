@@ -153,6 +153,8 @@ class Flow:
     text_dropout: float = 0.1
     image_share: float = 0.5
     """Share of the tokens that still images get, when there are both."""
+    image_dropout: float = 0.0
+    """Share of the clips whose first frame is not given to an image-to-video model, so that it can be guided by it."""
     sample_posterior: bool = False
     """Draw latents from the VAE's posterior, anew each time, instead of taking its mean."""
 
@@ -250,6 +252,8 @@ class Recipe:
             raise UsageError("optimizer = muon works on whole matrices; set [parallel] zero_stage = 0")
         if self.train.optimizer == "muon" and self.kind == "vae":
             raise UsageError("optimizer = muon is for the transformer's matrices; a VAE has convolutions")
+        if self.watch.prompts and self.model.get("classes"):
+            raise UsageError("[watch] prompts are for a model that reads texts; draw classes with: goku sample")
         if self.lora.rank and not self.init_from:
             raise UsageError("[lora] needs init_from, a checkpoint to fine-tune")
 
@@ -272,5 +276,8 @@ def sized_model(recipe: Recipe, *, latent_channels: int, text_dim: int) -> Model
     Raises:
         UsageError: an unknown size or key, a wrong type, or numbers that do not go together.
     """
-    values = model_values(recipe.size, latent_channels=latent_channels, text_dim=text_dim, **recipe.model)
+    if recipe.model.get("text_dim", 0) or "latent_channels" in recipe.model:
+        raise UsageError("[model] takes the widths of latents and texts from the data; text_dim = 0 reads no text")
+    given = {"latent_channels": latent_channels, "text_dim": text_dim, **recipe.model}
+    values = model_values(recipe.size, **given)
     return build(ModelConfig, {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, where="[model]")

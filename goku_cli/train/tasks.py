@@ -11,6 +11,7 @@ from goku_cli.model.objective import Objective
 from goku_cli.model.presets import ModelConfig
 from goku_cli.model.transformer import Goku
 from goku_cli.recipe import build
+from goku_cli.train.classes import labels
 from goku_cli.train.data import Index, Latents, Place
 from goku_cli.train.flow_task import FlowTask
 from goku_cli.train.ranks import Ranks
@@ -29,7 +30,8 @@ def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, ranks: Ranks) -> 
     latents = Latents(
         index, Path(plan["root"]), Place(*plan["null_text"]), seed=recipe.train.seed,
         image_share=recipe.flow.image_share, text_dropout=recipe.flow.text_dropout,
-        sample_posterior=recipe.flow.sample_posterior,
+        image_dropout=recipe.flow.image_dropout, sample_posterior=recipe.flow.sample_posterior,
+        classes=labels(plan["data"]),
     )  # fmt: skip
     config = build(ModelConfig, plan["model"], where="recipe.json")
     objective = build(Objective, plan["objective"], where="recipe.json")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from goku_cli.errors import GokuError
+from goku_cli.manifest.held_out import is_held_out
 from goku_cli.media.window import read_windows
 from goku_cli.model.checkpoint import write_weights
 from goku_cli.model.diffusers_codec import build
@@ -25,7 +26,6 @@ from goku_cli.model.noise import stream
 from goku_cli.model.published import STEM
 from goku_cli.sizes import parse_size
 from goku_cli.train.adversary import Adversary
-from goku_cli.train.data import HELD_OUT_SHARE
 from goku_cli.train.settings import Recipe
 from goku_cli.train.step import Step
 from goku_cli.train.vae_figures import figures
@@ -101,7 +101,7 @@ class VaeTask:
         self._read(clips)
 
     def _read(self, clips: pd.DataFrame) -> None:
-        held = clips["clip"].map(lambda clip: int(clip[:8], 16) % HELD_OUT_SHARE == 0)
+        held = clips["clip"].map(is_held_out)
         if held.all() or not held.any():  # a handful of clips: measure on what there is
             train = held_out = clips
         else:

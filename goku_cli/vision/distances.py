@@ -9,6 +9,7 @@ Shapes: N pictures of H x W pixels.
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -66,6 +67,15 @@ def psnr(restored_N3HW: Tensor, wanted_N3HW: Tensor) -> Tensor:
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
     return peak_signal_noise_ratio(restored_N3HW, wanted_N3HW, data_range=2.0)
+
+
+def likeness(restored_NHW3: np.ndarray, wanted_NHW3: np.ndarray) -> tuple[float, float]:
+    """Return PSNR in dB and mean structural similarity of uint8 RGB pictures; PSNR is infinite for equal ones."""
+    restored, wanted = (
+        torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        for x in (restored_NHW3, wanted_NHW3)
+    )
+    return float(psnr(restored, wanted)), float(ssim(restored, wanted))
 
 
 def load_perceptual(name: str) -> nn.Module | None:

@@ -1,0 +1,48 @@
+"""Step caching: between two steps of a solver most of what the later blocks add hardly changes, and may be kept.
+
+The first block is always computed. When what it adds differs from what it added at the last full evaluation by less
+than a threshold, relative to its size, the other blocks are not run, and what they added then is added again (the
+"first block cache" of ParaAttention; TeaCache, Liu et al. 2025, decides by the timestep's modulation). A threshold says
+little about a picture; `sample/generate.py` finds the one whose measured drift stays below a bound.
+
+Shapes: N tokens of width D, of a pack or of one rank's stretch of it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class StepCache:
+    """What the blocks added at the last full evaluation of one pack."""
+
+    def __init__(self, threshold: float, group: Any = None) -> None:
+        """Skip below this relative change; the ranks of `group`, which share the pack, decide together."""
+        self.threshold = threshold
+        self.group = group
+        self.evaluations = 0
+        self.skipped = 0
+        self._first_ND: Tensor | None = None
+        self._rest_ND: Tensor | None = None
+
+    def through(self, x_ND: Tensor, first: Callable[[Tensor], Tensor], rest: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return x after the first block and the rest of them, or what stands for the rest."""
+        after_ND = first(x_ND)
+        added_ND = after_ND - x_ND
+        self.evaluations += 1
+        if self._rest_ND is not None and self._change(added_ND) < self.threshold:
+            self.skipped += 1
+            return after_ND + self._rest_ND
+        out_ND = rest(after_ND)
+        self._first_ND, self._rest_ND = added_ND, out_ND - after_ND
+        return out_ND
+
+    def _change(self, added_ND: Tensor) -> float:
+        assert self._first_ND is not None
+        sums = torch.stack([(added_ND - self._first_ND).float().square().sum(), self._first_ND.float().square().sum()])
+        if self.group is not None:
+            dist.all_reduce(sums, group=self.group)
+        return float((sums[0] / sums[1].clamp(min=1e-30)).sqrt())

@@ -1,0 +1,101 @@
+"""From what a request says to what the model is given: text states, labels, the latent of a first frame."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from goku_cli.errors import GokuError, UsageError
+from goku_cli.media.frames import read_frames
+from goku_cli.media.window import crop_to
+from goku_cli.model.codec import Codec, Statistics
+from goku_cli.model.guidance import Condition
+from goku_cli.model.linear_codec import to_unit
+from goku_cli.model.presets import ModelConfig
+from goku_cli.model.text import TextEncoder
+from goku_cli.registry import nearest
+from goku_cli.sample.request import Request
+
+SHOWN = 40
+"""Characters of a prompt in an error."""
+
+
+def check(requests: list[Request], config: ModelConfig, text: TextEncoder | None, classes: list[str]) -> None:
+    """Refuse what the model cannot draw, before anything is drawn.
+
+    Raises:
+        UsageError: a text that is longer than the encoder reads, a class that is none, or a first frame for a model
+            that takes none, or none for one that was trained with it.
+    """
+    for request in requests:
+        if request.image and not config.image_condition:
+            raise UsageError("this checkpoint draws from text alone; train one that takes --image with: "
+                             "goku train recipes/shapes/4-image-to-video.toml MANIFEST")  # fmt: skip
+    for line in dict.fromkeys(line for request in requests for line in (request.read, request.negative)):
+        if config.classes:
+            if line and line not in classes:
+                raise UsageError(f'no class "{line[:SHOWN]}"{nearest(line, classes)}; this checkpoint knows: '
+                                 f"{', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}")  # fmt: skip
+        elif text is not None and (tokens := text.count(line)) > text.most_tokens:
+            raise UsageError(f"a prompt has {tokens} tokens, the text encoder reads {text.most_tokens}; "
+                             f'shorten "{line[:SHOWN]}..."')  # fmt: skip
+
+
+def read_image(path: Path, height: int, width: int) -> np.ndarray:
+    """Return a picture (H, W, 3) uint8 of this size: scaled to cover it, its aspect kept, its middle cropped.
+
+    Of a video it is the first frame.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    return crop_to(_picture(path), height, width, enlarge=True)
+
+
+def cropped_share(path: Path, height: int, width: int) -> float:
+    """Return which share of a picture is lost when it is cropped to this size; 0 for less than one in a hundred."""
+    has = _picture(path).shape
+    lost = 1 - min(height * has[1], width * has[0]) / max(height * has[1], width * has[0])
+    return lost if lost >= 0.01 else 0.0
+
+
+def _picture(path: Path) -> np.ndarray:
+    try:
+        return next(read_frames(path))[1]
+    except (GokuError, OSError, StopIteration) as error:
+        raise UsageError(f"--image {path} cannot be read: {error or 'it has no frames'}") from error
+
+
+class Conditions:
+    """Makes conditions, and remembers what it made them of: texts and pictures come again."""
+
+    def __init__(self, config: ModelConfig, text: TextEncoder | None, classes: list[str], statistics: Statistics):
+        self.config = config
+        self.text = text
+        self.statistics = statistics
+        self._labels = {name: i for i, name in enumerate(classes)}
+        self._states: dict[str, Tensor] = {}
+        self._frames: dict[tuple[str, int, int], Tensor] = {}
+
+    def read_texts(self, requests: list[Request]) -> None:
+        """Encode every text of these requests that is not known yet."""
+        for line in dict.fromkeys(line for request in requests for line in (request.read, request.negative)):
+            if line not in self._states:
+                self._states[line] = torch.zeros(0, 0) if self.text is None else self.text.encode(line).cpu()
+
+    def read_images(self, requests: list[Request], codec: Codec, device: torch.device) -> None:
+        """Encode every first frame that is not known yet."""
+        for request in requests:
+            key = (request.image, request.height, request.width)
+            if request.image and key not in self._frames:
+                image = read_image(Path(request.image), request.height, request.width)
+                moments: Any = codec.moments(to_unit(image[None]).to(device))
+                self._frames[key] = self.statistics.normalize(moments.mean_CTHW).float().cpu()
+
+    def of(self, request: Request) -> Condition:
+        """Return the condition of a request whose text and image were read."""
+        label = self._labels.get(request.read, self.config.classes) if self.config.classes else None
+        frame = self._frames.get((request.image, request.height, request.width))
+        return Condition(self._states[request.read], self._states[request.negative], label, frame)

@@ -1,0 +1,62 @@
+"""Class-conditional training: captions are labels; and first frames that are left out."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from encoded import make_encoded
+from test_flow_task import RECIPE
+
+from goku_cli.errors import UsageError
+from goku_cli.manifest.store import Manifest
+from goku_cli.train.flow_task import first_frame
+from goku_cli.train.plan import prepare
+from goku_cli.train.ranks import Ranks
+from goku_cli.train.tasks import make_task
+
+MODEL = {"text_dim": 0, "image_condition": True}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return make_encoded(tmp_path_factory.mktemp("classes"), videos=2, images=8)
+
+
+def recipe(classes, **flow):
+    return replace(RECIPE, model={**MODEL, "classes": classes}, flow=replace(RECIPE.flow, **flow))
+
+
+def prepared(path, wanted):
+    with Manifest(path) as manifest:
+        names = [row["text"] for row in manifest.query("SELECT DISTINCT text FROM captions WHERE kind = 'merged'")]
+        return prepare(manifest, "small", wanted(len(names)), "classes", path.parent / "runs"), sorted(names)
+
+
+def test_every_caption_is_a_label_and_a_dropped_one_is_the_last(path):
+    run, names = prepared(path, lambda n: recipe(n, text_dropout=0.5, image_dropout=0.5))
+    plan = json.loads((run.folder / "recipe.json").read_text())
+    assert [row["text"] for row in plan["data"]["classes"]] == names
+    task = make_task(run.folder, plan, run.recipe, Ranks())
+    draws = [draw for step in range(20) for draw in task.latents.draw(step, 200)]
+    examples = [task.latents.read(draw) for draw in draws]
+    labels = {example.source == "dropped": set() for example in examples}
+    for draw, example in zip(draws, examples, strict=True):
+        labels[example.source == "dropped"].add(example.label)
+        if example.source != "dropped" and draw.text.key in {row["key"] for row in plan["data"]["classes"]}:
+            assert plan["data"]["classes"][example.label]["key"] == draw.text.key
+    assert labels[True] == {len(names)} and labels[False] - {len(names)}
+    shown = {first_frame(example) is not None for example in examples if example.latent.shape[1] > 1}
+    assert shown == {True, False}
+    (batch, *_) = task.prepare(0).batches
+    assert len(batch.x_t.labels) == len(batch.x_t.shapes) and not len(batch.x_t.text)
+    task.loss(task.model, batch).backward()
+
+
+def test_another_number_of_classes_is_refused(path):
+    with pytest.raises(UsageError, match=r"distinct captions .* classes says"):
+        prepared(path, lambda n: recipe(n + 1))
+
+
+def test_a_model_does_not_choose_the_width_of_its_data(path):
+    with pytest.raises(UsageError, match="text_dim = 0 reads no text"):
+        prepared(path, lambda n: replace(recipe(n), model={"text_dim": 5}))

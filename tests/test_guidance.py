@@ -1,0 +1,105 @@
+"""Guidance, its intervals, cached texts and cached steps, on a small random model."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from drawable import random_model
+
+from goku_cli.model.flow import guide
+from goku_cli.model.guidance import Condition, Guidance, draw
+from goku_cli.model.noise import noise
+from goku_cli.model.objective import Objective
+from goku_cli.model.packing import pack, unpack
+from goku_cli.model.process import sampling_times
+
+CPU = torch.device("cpu")
+PLAIN = Guidance(steps=4, strength=3.0, solver="euler")
+SHAPES = [(8, 3, 6, 10), (8, 1, 4, 4)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model(image_condition=True).double()
+
+
+@pytest.fixture(scope="module")
+def conditions():
+    torch.manual_seed(1)
+    frame = torch.randn(8, 1, 6, 10, dtype=torch.float64)
+    empty = torch.randn(2, 96, dtype=torch.float64)
+    texts = [torch.randn(n, 96, dtype=torch.float64) for n in (5, 3)]
+    return [Condition(texts[0], empty, first_frame=frame), Condition(texts[1], empty)]
+
+
+def start():
+    return [noise(shape, seed).double() for seed, shape in enumerate(SHAPES)]
+
+
+def drawn(model, conditions, how):
+    return draw(model, Objective(), start(), conditions, how, CPU).latents
+
+
+def by_hand(model, conditions, how, first_step=0):
+    """Euler, one sample at a time, the network called once for each branch."""
+    found = []
+    for x, condition in zip(start(), conditions, strict=True):
+        times = sampling_times(Objective(), how.steps, [tuple(x.shape)])[:, 0]
+        for t, next_t in list(itertools.pairwise(times))[first_step:]:
+            v = [
+                unpack(model(pack([x], [text], first_frames=[condition.first_frame]), t[None]), [tuple(x.shape)])[0]
+                for text in (condition.text, condition.empty)
+            ]
+            x = x + (next_t - t) * guide(*v, how.strength)
+        found.append(x)
+    return found
+
+
+def close(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=0)
+
+
+@torch.no_grad()
+def test_a_pack_of_both_branches_with_kept_text_keys_is_each_sample_by_hand(model, conditions):
+    close(drawn(model, conditions, PLAIN), by_hand(model, conditions, PLAIN))
+
+
+@torch.no_grad()
+def test_zero_init_starts_where_the_first_steps_would_have_ended(model, conditions):
+    how = replace(PLAIN, zero_init=1)
+    close(drawn(model, conditions, how), by_hand(model, conditions, how, first_step=1))
+
+
+def test_equal_strengths_of_text_and_image_lead_away_from_neither(model, conditions):
+    apart = drawn(model, conditions, replace(PLAIN, image_strength=3.0))
+    # Without image guidance the second branch keeps the frame, so only the sample without one agrees.
+    together = drawn(model, conditions, PLAIN)
+    close(apart[1:], together[1:])
+    assert not torch.allclose(apart[0], together[0], atol=1e-3)
+
+
+def test_there_is_no_guidance_outside_its_interval(model, conditions):
+    none = drawn(model, conditions, replace(PLAIN, strength=1.0))
+    close(drawn(model, conditions, replace(PLAIN, interval=(0.999, 1.0))), none)
+    some = drawn(model, conditions, replace(PLAIN, interval=(0.2, 1.0)))
+    assert not torch.allclose(some[0], none[0], atol=1e-3)
+
+
+def test_a_step_cache_is_exact_at_zero_and_skips_all_but_the_first_block_without_bound(model, conditions):
+    exact = draw(model, Objective(), start(), conditions, PLAIN, CPU)
+    careful = draw(model, Objective(), start(), conditions, replace(PLAIN, cache=1e-12), CPU)
+    bold = draw(model, Objective(), start(), conditions, replace(PLAIN, cache=1e9), CPU)
+    close(careful.latents, exact.latents)
+    assert (careful.skipped, careful.evaluations, bold.skipped) == (0, 4, 3)
+
+
+def test_classes_are_drawn_by_their_label():
+    model = random_model(classes=3, text_dim=0).double()
+    nothing = torch.zeros(0, 0)
+    latents = draw(
+        model, Objective(), [noise(SHAPES[0], 0).double()] * 2, [Condition(nothing, nothing, i) for i in (0, 2)],
+        PLAIN, CPU,
+    ).latents  # fmt: skip
+    assert not torch.allclose(*latents, atol=1e-3)

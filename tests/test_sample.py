@@ -1,0 +1,185 @@
+"""`goku sample` from the command line, on checkpoints with random weights."""
+
+import json
+import subprocess
+
+import av
+import numpy as np
+import pytest
+from chat_server import chat_server, count
+from drawable import make_checkpoint
+from in_process import goku
+from PIL import Image
+from safetensors.numpy import load_file
+
+from goku_cli.errors import UsageError
+from goku_cli.manifest.store import Manifest
+from goku_cli.media.shown import read_about, read_shown
+from goku_cli.sample.prompts import Wish, read_prompts, requests
+from goku_cli.sample.request import Request
+from goku_cli.sample.residence import choose
+
+QUICK = ("--steps", "2", "-m", "s.duckdb", "--json")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawing")
+    make_checkpoint(folder / "plain")
+    make_checkpoint(folder / "i2v", image_condition=True)
+    make_checkpoint(folder / "digits", classes=("one", "two"))
+    Image.fromarray(np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (100, 1, 3))).save(folder / "wide.png")
+    return folder
+
+
+def rows(folder, name):
+    with Manifest(folder / "s.duckdb", read_only=True) as manifest:
+        return manifest.query("SELECT * FROM samples WHERE name = ? ORDER BY seed", [name.partition("#")[2]])
+
+
+def draw(folder, checkpoint, *words):
+    done = goku(folder, "sample", checkpoint, *QUICK, *words)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    return summary, rows(folder, summary["reference"])
+
+
+@pytest.mark.parametrize(
+    ("form", "suffix"), [("mp4", ".mp4"), ("gif", ".gif"), ("frames", ""), ("tensor", ".safetensors")]
+)
+def test_every_format_holds_the_frames_and_says_how_they_were_made(folder, form, suffix):
+    _, (row,) = draw(folder, "plain", "-p", "a red circle", "--format", form, "--motion", "3")
+    path = folder / row["path"]
+    assert path.suffix == suffix
+    assert read_shown(path).shape == (9, row["height"], row["width"], 3)
+    if form == "mp4":
+        with av.open(str(path)) as container:
+            about = json.loads(container.metadata["comment"])
+            assert (container.streams.video[0].codec.name, container.streams.video[0].pix_fmt) == ("h264", "yuv420p")
+    else:
+        about = read_about(path)
+    assert (about["prompt"], about["text"]) == ("a red circle", "a red circle. motion score: 3.")
+    assert about["settings"]["steps"] == 2
+
+
+def test_the_same_seed_gives_the_same_bytes_and_what_is_there_is_not_drawn_again(folder):
+    words = ("-p", "a cat", "-p", "a dog", "--count", "2", "--frames", "1", "--format", "tensor")
+    first, before = draw(folder, "plain", *words)
+    assert (first["drawn"], draw(folder, "plain", *words)[0]["drawn"]) == (4, 0)
+    (folder / before[2]["path"]).unlink()
+    again, after = draw(folder, "plain", *words)
+    assert again["drawn"] == 1
+    assert [row["latent_sha256"] for row in before] == [row["latent_sha256"] for row in after]
+    assert len({row["latent_sha256"] for row in after}) == 4
+
+
+@pytest.mark.parametrize("words", [(), ("--sequence", "2")], ids=["by data", "by sequence"])
+def test_two_ranks_draw_what_one_does(folder, words):
+    common = ("-p", "a cat", "-p", "a dog", "--count", "2", "--format", "tensor", "--solver", "heun")
+    _, (one, *_) = draw(folder, "i2v", *common)
+    wanted = {row["seed"]: load_file(folder / row["path"])["latent"] for row in draw(folder, "i2v", *common)[1]}
+    with Manifest(folder / "s.duckdb") as manifest:
+        manifest.execute("DELETE FROM samples WHERE name = ?", [one["name"]])
+    summary, found = draw(folder, "i2v", *common, "--ranks", "2", *words)
+    assert summary["drawn"] == 4
+    for row in found:
+        assert np.abs(load_file(folder / row["path"])["latent"] - wanted[row["seed"]]).max() < 1e-3
+
+
+def test_a_first_frame_is_cropped_and_matters(folder):
+    words = ("-p", "a cat", "--format", "tensor")
+    done = goku(folder, "sample", "i2v", *QUICK, *words, "--image", "wide.png")
+    assert "of wide.png was cropped to fit 48x80" in done.stderr
+    with_image = rows(folder, json.loads(done.stdout)["reference"])
+    assert draw(folder, "i2v", *words)[0]["drawn"] == 1
+    both = rows(folder, json.loads(done.stdout)["reference"])
+    assert len(with_image) == 1 and len({row["latent_sha256"] for row in both}) == 2
+
+
+def test_a_class_is_asked_for_by_its_name(folder):
+    _, found = draw(folder, "digits", "-p", "one", "-p", "two", "--frames", "1")
+    assert [row["prompt"] for row in found] == ["one", "two"]
+    done = goku(folder, "sample", "digits", *QUICK, "-p", "twoo")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert 'no class "twoo" (did you mean "two"?)' in done.stderr
+
+
+def test_prompts_come_from_a_pipe_line_by_line(folder):
+    lines = 'a red circle\n\n{"prompt": "a blue square", "frames": 1, "seed": 7}\n'
+    words = ("sample", str(folder / "plain"), *QUICK, "--solver", "midpoint", "--prompts", "-")
+    done = subprocess.run(["goku", *words], cwd=folder, capture_output=True, text=True, input=lines)
+    found = rows(folder, json.loads(done.stdout)["reference"])
+    assert [(row["prompt"], row["seed"], row["frames"]) for row in found] == [
+        ("a red circle", 0, 9),
+        ("a blue square", 7, 1),
+    ]
+
+
+def test_a_server_rewrites_prompts_once(folder):
+    with chat_server(folder) as url:
+        words = ("-p", "a coat", "--frames", "1", "--rewrite", f"openai:{url}", "--rewrite-model", "good")
+        _, (row,) = draw(folder, "plain", *words)
+        asked = count(url)
+        assert draw(folder, "plain", *words)[0]["drawn"] == 0
+        assert count(url) == asked
+    assert row["prompt"] == "a coat" and row["text"].startswith("A man in a red coat")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["plain", "-p", "x", "--frames", "6"], "--frames must be 4k+1, not 6; give 5 or 9"),
+        (["plain", "-p", "x", "--size", "50x80"], "divisible by 16"),
+        (["plain", "-p", "x", "--image", "wide.png"], "draws from text alone"),
+        (["plain", "-p", "x", "--solver", "ddim"], "cannot sample a flow checkpoint"),
+        (["plain", "-p", "x", "--guidance-interval", "0.9"], "two times"),
+        (["plain", "-p", "x", "--format", "mp5"], 'did you mean "mp4"'),
+        (["plain", "-p", "x" * 400], "the text encoder reads 256"),
+        (["plain", "-p", "x", "--image-guidance", "2"], "takes a first frame"),
+        (["plain", "-p", "x", "--ranks", "3", "--sequence", "2"], "does not divide"),
+        (["plain", "-p", "x", "--ranks", "3", "--sequence", "3"], "take one of"),
+        (["i2v", "-p", "x", "--image", "absent.png"], "cannot be read"),
+        (["i2v", "-p", "x", "--image", "wide.png", "--frames", "1"], "--frames 1 draws images"),
+        (["plain", "-p", "x", "--rewrite", "http://x"], "--rewrite takes openai:URL"),
+        (["plain/vae", "-p", "x"], "no checkpoint at plain/vae"),
+        (["plain", "--prompts", "wide.png"], "cannot read prompts"),
+        (["plain", "--list", "x", "-p", "x"], "name that with --bench"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(folder, words, says):
+    done = goku(folder, "sample", *words, "--steps", "2", "-m", "s.duckdb")
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("x" * 10_000, ":2 has 10,000 characters"),
+        ('{"promt": "a"}', 'unknown key "promt" (did you mean "prompt"?)'),
+        ('{"prompt": ""}', 'has no "prompt"'),
+        ('{"prompt"', "is not JSON"),
+    ],
+)
+def test_a_line_that_is_no_prompt_is_named(tmp_path, line, says):
+    (tmp_path / "list.txt").write_text(f"a cat\n{line}\n")
+    with pytest.raises(UsageError) as error:
+        read_prompts(tmp_path / "list.txt")
+    assert says in str(error.value)
+
+
+def test_a_benchmarks_own_counts_frames_and_words_reach_the_requests():
+    row = {"prompt": "a", "frames": 1, "count": 4, "metadata": {"tag": "t"}, "rewritten": "a long a"}
+    found = requests([row], lambda prompt, seed, frames, size, **more: Request(prompt, seed, frames, **more),
+                     Wish(seed=5, motion=2.0, bench="geneval"))  # fmt: skip
+    assert [request.seed for request in found] == [5, 6, 7, 8]
+    assert {(request.read, request.frames) for request in found} == {("a long a", 1)}
+    assert json.loads(found[3].metadata) == {"bench": "geneval", "index": 0, "take": 3, "metadata": {"tag": "t"}}
+
+
+@pytest.mark.parametrize(("free", "mode"), [(100, "none"), (65, "parts"), (30, "blocks")])
+def test_what_does_not_fit_waits_in_the_hosts_memory(free, mode):
+    sizes = {"text": 25, "transformer": 50, "vae": 5, "blocks": 2, "working": 10}
+    assert choose("auto", **sizes, free=free) == mode
+    with pytest.raises(UsageError, match="even with --offload blocks"):
+        choose("auto", **sizes, free=20)
