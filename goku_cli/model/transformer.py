@@ -218,7 +218,8 @@ class Goku(nn.Module):
         if cache is None:
             x_ND = through(x_ND, range(config.layers))
         else:
-            x_ND = cache.through(x_ND, lambda x: through(x, range(1)), lambda x: through(x, range(1, config.layers)))
+            ends = range(1), range(1, config.layers)
+            x_ND = cache.through(x_ND, pack.vision, lambda x: through(x, ends[0]), lambda x: through(x, ends[1]))
         last = condition_BD[:, None] if config.shared_modulation else condition_BD
         shift, scale = self.final_modulation(last, pack.vision)
         v_NC: Tensor = self.patch_out(torch.addcmul(shift, self.final_norm(x_ND), 1 + scale))
