@@ -9,12 +9,12 @@ from test_flow_task import RECIPE
 
 from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.train.flow_task import first_frame
+from goku_cli.train.flow_task import first_frame, last_frame
 from goku_cli.train.plan import prepare
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.tasks import make_task
 
-MODEL = {"text_dim": 0, "image_condition": True}
+MODEL = {"text_dim": 0, "image_condition": True, "last_frame": True}
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,9 @@ def test_every_caption_is_a_label_and_a_dropped_one_is_the_last(path):
         if example.source != "dropped" and draw.text.key in {row["key"] for row in plan["data"]["classes"]}:
             assert plan["data"]["classes"][example.label]["key"] == draw.text.key
     assert labels[True] == {len(names)} and labels[False] - {len(names)}
-    shown = {first_frame(example) is not None for example in examples if example.latent.shape[1] > 1}
-    assert shown == {True, False}
+    videos = [example for example in examples if example.latent.shape[1] > 1]
+    shown = {(first_frame(example) is not None, last_frame(example) is not None) for example in videos}
+    assert shown == {(False, False), (True, False), (True, True)}
     (batch, *_) = task.prepare(0).batches
     assert len(batch.x_t.labels) == len(batch.x_t.shapes) and not len(batch.x_t.text)
     task.loss(task.model, batch).backward()

@@ -27,6 +27,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawing")
     make_checkpoint(folder / "plain")
     make_checkpoint(folder / "i2v", image_condition=True)
+    make_checkpoint(folder / "both", image_condition=True, last_frame=True)
     make_checkpoint(folder / "digits", classes=("one", "two"))
     Image.fromarray(np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (100, 1, 3))).save(folder / "wide.png")
     return folder
@@ -96,6 +97,13 @@ def test_a_first_frame_is_cropped_and_matters(folder):
     assert len(with_image) == 1 and len({row["latent_sha256"] for row in both}) == 2
 
 
+def test_a_last_frame_matters_too(folder):
+    words = ("-p", "a cat", "--image", "wide.png", "--format", "tensor")
+    draw(folder, "both", *words)
+    _, found = draw(folder, "both", *words, "--last-image", "wide.png")
+    assert len({row["latent_sha256"] for row in found}) == 2
+
+
 def test_a_class_is_asked_for_by_its_name(folder):
     _, found = draw(folder, "digits", "-p", "one", "-p", "two", "--frames", "1")
     assert [row["prompt"] for row in found] == ["one", "two"]
@@ -140,6 +148,8 @@ def test_a_server_rewrites_prompts_once(folder):
         (["plain", "-p", "x", "--ranks", "3", "--sequence", "3"], "take one of"),
         (["i2v", "-p", "x", "--image", "absent.png"], "cannot be read"),
         (["i2v", "-p", "x", "--image", "wide.png", "--frames", "1"], "--frames 1 draws images"),
+        (["i2v", "-p", "x", "--image", "wide.png", "--last-image", "wide.png"], "takes no last frame"),
+        (["both", "-p", "x", "--last-image", "wide.png"], "--last-image needs --image"),
         (["plain", "-p", "x", "--rewrite", "http://x"], "--rewrite takes openai:URL"),
         (["plain/vae", "-p", "x"], "no checkpoint at plain/vae"),
         (["plain", "--prompts", "wide.png"], "cannot read prompts"),

@@ -107,7 +107,7 @@ def test_the_first_frame_reaches_every_frame():
     given, free = unpack(model(with_frame, t), shapes), unpack(model(without, t), shapes)
     assert (given[0] - free[0]).abs().amin(dim=(0, 2, 3)).min() > 0
     torch.testing.assert_close(given[1], free[1], atol=1e-12, rtol=0)
-    with pytest.raises(ValueError, match="first frame"):
+    with pytest.raises(ValueError, match="given frame"):
         some_pack(first_frames=[frame[:, :, :2], None])
 
 

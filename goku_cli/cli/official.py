@@ -175,14 +175,19 @@ def import_results(session: Session, name: str, bench: str, files: list[Path], *
 def compare_published(session: Session, name: str) -> None:
     """Print a set's figures beside the paper's, and draw them as SVG files beside the manifest.
 
+    Figures of a protocol that were measured on fewer samples than it asks for are left out.
+
     Raises:
         UsageError: the set has no figure that the paper has.
     """
     from goku_cli.evaluate.plot import write_bars
+    from goku_cli.evaluate.protocols import PROTOCOLS
     from goku_cli.evaluate.published import beside, conditions
     from goku_cli.evaluate.totals import kept
 
     figures = [scored.figure for bench in (*BENCHES, GUIDED) for scored in kept(session.manifest, name, bench)]
+    for bench, protocol in PROTOCOLS.items():
+        figures += [s.figure for s in kept(session.manifest, name, bench) if s.figure.n == protocol.samples]
     found = beside(figures, name)
     if not found:
         raise UsageError(f"{name} has no figure that the paper has; get some with: goku eval --bench vbench --official")

@@ -14,7 +14,7 @@ from goku_cli.errors import Cause, Fault, GokuError
 from goku_cli.evaluate import metrics, shapes
 from goku_cli.evaluate.figure import OWN
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.media.frames import read_frames
+from goku_cli.media.shown import read_shown
 from goku_cli.publish import sha256
 from goku_cli.shapes.caption import Metadata
 from goku_cli.stage import Item, Progress, Rows, run_stage
@@ -119,7 +119,7 @@ def read_sample(path: Path, digest: str | None) -> np.ndarray:
         raise Fault(Cause.VANISHED, f"{path} is gone; draw it again with the same goku sample")
     if digest and sha256(path) != digest:
         raise Fault(Cause.CHANGED, f"{path} is not what was drawn; remove it and draw it again")
-    return np.stack([frame for _, frame in read_frames(path)])
+    return read_shown(path)
 
 
 def native(frames: np.ndarray) -> np.ndarray:

@@ -61,6 +61,8 @@ class Condition:
     """Of a class-conditional model."""
     first_frame: Tensor | None = None
     """(C, 1, H, W), of an image-to-video model."""
+    last_frame: Tensor | None = None
+    """The same, where the model was trained with last frames too."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class _Field:
         if how.strength != 1 or how.image_strength:
             branches.append([replace(c, text=c.empty, label=_any_label(model, c)) for c in conditions])
         if how.image_strength:
-            branches.append([replace(c, first_frame=None) for c in branches[1]])
+            branches.append([replace(c, first_frame=None, last_frame=None) for c in branches[1]])
         self.branches = [_Branches(model, x_0, branches, how, device, share)]
         if len(branches) > 1 and how.interval != (0.0, 1.0):
             self.branches.append(_Branches(model, x_0, branches[:1], how, device, share))
@@ -184,6 +186,7 @@ class _Branches:
             x_0 * self.copies, [condition.text for condition in conditions],
             labels=[condition.label or 0 for condition in conditions] if model.config.classes else None,
             first_frames=[condition.first_frame for condition in conditions] if model.config.image_condition else None,
+            last_frames=[condition.last_frame for condition in conditions] if model.config.last_frame else None,
             text_rows=model.config.text_rows,
         ).to(device)  # fmt: skip
         self.mine, self.present = self.pack, list(range(len(conditions)))

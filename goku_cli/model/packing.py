@@ -114,6 +114,8 @@ class Pack:
     """(B,) int64, of a class-conditional model."""
     first_frames: Tensor | None = None
     """(N, 4C): each token's patch of its sample's first frame, zero where none is given; image-to-video."""
+    last_frames: Tensor | None = None
+    """(N, 4C): the same of its sample's last latent frame."""
     text_keys: tuple[tuple[Tensor, Tensor], ...] | None = None
     """Every layer's keys and values of the text, when they were computed before (`Goku.text_keys`)."""
     split: "Split | None" = None
@@ -134,6 +136,7 @@ def pack(
     *,
     labels: Sequence[int] | None = None,
     first_frames: Sequence[Tensor | None] | None = None,
+    last_frames: Sequence[Tensor | None] | None = None,
     text_rows: int = 0,
 ) -> Pack:
     """Pack latents (C, T, H, W) of any sizes with the text states (m, E) of each.
@@ -146,17 +149,14 @@ def pack(
         labels: the class of each sample.
         first_frames: the latent (C, 1, H, W) that each sample should begin with, or None where it is free; it is
             broadcast over the sample's frames (paper section 3.4).
+        last_frames: the same of the one that it should end with.
         text_rows: what is shorter is filled up with zero rows, as the model wants it (`ModelConfig.text_rows`).
 
     Raises:
-        ValueError: a latent of odd height or width, or a first frame of another size than its sample.
+        ValueError: a latent of odd height or width, or a given frame of another size than its sample.
     """
     shapes = tuple(shape_of(latent) for latent in latents)
     filled = [F.pad(text.to(latents[0].dtype), (0, 0, 0, max(0, text_rows - len(text)))) for text in texts]
-    given = None
-    if first_frames is not None:
-        pairs = zip(latents, first_frames, strict=True)
-        given = torch.cat([patchify(_broadcast(latent, frame)) for latent, frame in pairs])
     return Pack(
         tokens=torch.cat([patchify(latent) for latent in latents]),
         positions=torch.cat([grid_positions(shape) for shape in shapes]),
@@ -165,7 +165,8 @@ def pack(
         words=Sequences.of([len(text) for text in filled]),
         shapes=shapes,
         labels=None if labels is None else torch.tensor(labels),
-        first_frames=given,
+        first_frames=_given(latents, first_frames),
+        last_frames=_given(latents, last_frames),
     )
 
 
@@ -181,9 +182,15 @@ def shape_of(latent: Tensor) -> Shape:
     return c, t, h, w
 
 
+def _given(latents: Sequence[Tensor], frames: Sequence[Tensor | None] | None) -> Tensor | None:
+    if frames is None:
+        return None
+    return torch.cat([patchify(_broadcast(*pair)) for pair in zip(latents, frames, strict=True)])
+
+
 def _broadcast(latent: Tensor, frame: Tensor | None) -> Tensor:
     if frame is None:
         return torch.zeros_like(latent)
     if frame.shape != latent[:, :1].shape:
-        raise ValueError(f"a first frame must be {list(latent[:, :1].shape)}, not {list(frame.shape)}")
+        raise ValueError(f"a given frame must be {list(latent[:, :1].shape)}, not {list(frame.shape)}")
     return frame.expand_as(latent)

@@ -33,6 +33,8 @@ class ModelConfig:
     """Labels of a class-conditional model; the one after the last means "any"."""
     image_condition: bool = False
     """Image-to-video: the first frame's latent rides on the channels of every frame (paper section 3.4)."""
+    last_frame: bool = False
+    """The last latent frame rides there as well, where it is given; needs image_condition."""
     biases: bool = False
     """Biases in the projections of attention (Wan)."""
     layer_norms: bool = False
@@ -56,6 +58,8 @@ class ModelConfig:
             raise UsageError(f"every part of rope_split {list(self.rope_split)} must be even: it rotates pairs")
         if self.rope_theta <= 0 or len(self.rope_scale) != 3 or min(self.rope_scale) <= 0:
             raise UsageError("rope_theta and the three numbers of rope_scale must be positive")
+        if self.last_frame and not self.image_condition:
+            raise UsageError("last_frame needs image_condition: a clip is led from its first frame to its last")
         if self.text_rows < 0:
             raise UsageError("text_rows must be 0 (texts as they are) or more")
         if self.classes < 0 or (not self.classes and self.text_dim < 1):

@@ -144,7 +144,7 @@ class Goku(nn.Module):
         self.recompute = Recompute()
         dim, patch_dim = config.dim, config.latent_channels * PATCH**2
         if config.image_condition:
-            self.condition_in = nn.Linear(2 * patch_dim, patch_dim)
+            self.condition_in = nn.Linear((2 + config.last_frame) * patch_dim, patch_dim)
         self.patch_in = nn.Linear(patch_dim, dim)
         self.time_in = nn.Sequential(nn.Linear(TIME_WIDTH, dim), nn.SiLU(), nn.Linear(dim, dim))
         if config.shared_modulation:
@@ -214,7 +214,7 @@ class Goku(nn.Module):
                 x_ND = run(x_ND, shared, texts[i], pack.vision, pack.words, rope, pack.split)
             return x_ND
 
-        x_ND = self.patch_in(self._with_first_frames(pack))
+        x_ND = self.patch_in(self._with_given_frames(pack))
         if cache is None:
             x_ND = through(x_ND, range(config.layers))
         else:
@@ -237,9 +237,10 @@ class Goku(nn.Module):
                 condition_BD = condition_BD + self.class_in(labels_B)
         return condition_BD
 
-    def _with_first_frames(self, pack: Pack) -> Tensor:
+    def _with_given_frames(self, pack: Pack) -> Tensor:
         if not self.config.image_condition:
             return pack.tokens
-        given = torch.zeros_like(pack.tokens) if pack.first_frames is None else pack.first_frames
-        aligned: Tensor = self.condition_in(torch.cat((pack.tokens, given), dim=1))
+        given = [pack.first_frames, pack.last_frames] if self.config.last_frame else [pack.first_frames]
+        frames = [torch.zeros_like(pack.tokens) if frame is None else frame for frame in given]
+        aligned: Tensor = self.condition_in(torch.cat((pack.tokens, *frames), dim=1))
         return aligned

@@ -119,6 +119,7 @@ def split_pack(pack: Pack, group: Any, rank: int, degree: int) -> tuple[Pack, li
         words=Sequences.of([pack.words.lengths[i] for i in present]),
         labels=None if pack.labels is None else pack.labels[present],
         first_frames=None if pack.first_frames is None else rows(pack.first_frames),
+        last_frames=None if pack.last_frames is None else rows(pack.last_frames),
         split=Split(group, rank, degree, pack.vision, stretch),
     )  # fmt: skip
     return mine, present, last - first

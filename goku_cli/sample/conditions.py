@@ -1,7 +1,6 @@
 """From what a request says to what the model is given: text states, labels, the latent of a first frame."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +32,10 @@ def check(requests: list[Request], config: ModelConfig, text: TextEncoder | None
         if request.image and not config.image_condition:
             raise UsageError("this checkpoint draws from text alone; train one that takes --image with: "
                              "goku train recipes/shapes/4-image-to-video.toml MANIFEST")  # fmt: skip
+        if request.last_image and not config.last_frame:
+            raise UsageError("this checkpoint takes no last frame; train one with [model] last_frame = true")
+        if request.last_image and not request.image:
+            raise UsageError("--last-image needs --image: a clip is led from its first frame to its last")
     for line in dict.fromkeys(line for request in requests for line in (request.read, request.negative)):
         if config.classes:
             if line and line not in classes:
@@ -77,7 +80,7 @@ class Conditions:
         self.statistics = statistics
         self._labels = {name: i for i, name in enumerate(classes)}
         self._states: dict[str, Tensor] = {}
-        self._frames: dict[tuple[str, int, int], Tensor] = {}
+        self._frames: dict[tuple[str, int, int, bool], Tensor] = {}
 
     def read_texts(self, requests: list[Request]) -> None:
         """Encode every text of these requests that is not known yet."""
@@ -87,15 +90,23 @@ class Conditions:
 
     def read_images(self, requests: list[Request], codec: Codec, device: torch.device) -> None:
         """Encode every first frame that is not known yet."""
-        for request in requests:
-            key = (request.image, request.height, request.width)
-            if request.image and key not in self._frames:
-                image = read_image(Path(request.image), request.height, request.width)
-                moments: Any = codec.moments(to_unit(image[None]).to(device))
-                self._frames[key] = self.statistics.normalize(moments.mean_CTHW).float().cpu()
+        for key in dict.fromkeys(key for request in requests for key in _keys(request)):
+            if key[0] and key not in self._frames:
+                path, height, width, is_last = key
+                image = read_image(Path(path), height, width)
+                # A latent frame after the first stands for several: the last picture is held for so long.
+                still = to_unit(image[None].repeat(1 + codec.period * is_last, axis=0)).to(device)
+                latent = codec.moments(still).mean_CTHW[:, -1:]
+                self._frames[key] = self.statistics.normalize(latent).float().cpu()
 
     def of(self, request: Request) -> Condition:
         """Return the condition of a request whose text and image were read."""
         label = self._labels.get(request.read, self.config.classes) if self.config.classes else None
-        frame = self._frames.get((request.image, request.height, request.width))
-        return Condition(self._states[request.read], self._states[request.negative], label, frame)
+        first, last = (self._frames.get(key) for key in _keys(request))
+        return Condition(self._states[request.read], self._states[request.negative], label, first, last)
+
+
+def _keys(request: Request) -> list[tuple[str, int, int, bool]]:
+    """Return path, size and whether it is the last, of the first frame and of the last."""
+    size = request.height, request.width
+    return [(request.image, *size, False), (request.last_image, *size, True)]

@@ -11,7 +11,7 @@ from goku_cli.media.motion import with_motion_score
 from goku_cli.registry import nearest
 from goku_cli.sample.request import Request
 
-KEYS = ("prompt", "negative", "image", "frames", "size", "seed", "motion", "metadata")
+KEYS = ("prompt", "negative", "image", "last_image", "frames", "size", "seed", "motion", "metadata")
 """Of a line that is JSON."""
 MOST_CHARACTERS = 8_000
 """Of a prompt: what is longer is no prompt but a mistake."""
@@ -67,6 +67,7 @@ class Wish:
     image: str = ""
     motion: float | None = None
     bench: str = ""
+    last_image: str = ""
 
 
 def requests(rows: Sequence[Prompt], make: Callable[..., Request], wish: Wish) -> list[Request]:
@@ -89,8 +90,9 @@ def requests(rows: Sequence[Prompt], make: Callable[..., Request], wish: Wish) -
         text = str(row.get("rewritten") or "")
         if motion is not None and frames != 1:
             text = with_motion_score(text or prompt, float(motion))
-        more = {"text": text, "negative": str(row.get("negative") or wish.negative),
-                "image": "" if frames == 1 else str(row.get("image") or wish.image)}  # fmt: skip
+        more = {"text": text, "negative": str(row.get("negative") or wish.negative)}
+        if frames != 1:
+            more |= {name: str(row.get(name) or getattr(wish, name)) for name in ("image", "last_image")}
         for take in range(wish.count or int(row.get("count") or 1)):
             seed = int(row["seed"]) + take if "seed" in row else wish.seed + len(found)
             found.append(make(prompt, seed, frames, size, metadata=_metadata(row, wish.bench, index, take), **more))

@@ -26,6 +26,8 @@ class Request:
     """What guidance leads away from; empty is the empty text."""
     image: str = ""
     """Path of the first frame, for an image-to-video checkpoint."""
+    last_image: str = ""
+    """Path of the last frame, for a checkpoint that was trained with both."""
     metadata: str | None = None
     """What a benchmark wants to see, as JSON."""
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,8 +47,9 @@ def set_name(folder: Path, bench: str, settings: SampleSettings) -> str:
 
 def sample_id(drawn: Set, request: Request) -> str:
     """Return the id of a sample of a set: the same weights, request and settings draw the same clip."""
-    image = sha256(Path(request.image)) if request.image else ""
-    key = json.dumps([drawn.weights, asdict(replace(request, image=image)), drawn.name])
+    frames = {name: getattr(request, name) for name in ("image", "last_image")}
+    digests = {name: sha256(Path(path)) if path else "" for name, path in frames.items()}
+    key = json.dumps([drawn.weights, asdict(request) | digests, drawn.name])
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 

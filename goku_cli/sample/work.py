@@ -65,7 +65,8 @@ def draw_missing(
 
 def _remarks(asked: Sequence[Request]) -> list[str]:
     found = []
-    for image, height, width in dict.fromkeys((r.image, r.height, r.width) for r in asked if r.image):
+    given = [(image, r.height, r.width) for r in asked for image in (r.image, r.last_image) if image]
+    for image, height, width in dict.fromkeys(given):
         if share := cropped_share(Path(image), height, width):
             found.append(f"{share:.0%} of {image} was cropped to fit {height}x{width}; give another --size to keep it")
     return found

@@ -61,6 +61,8 @@ class Draw:
     """Of its noise."""
     given: bool = True
     """Whether an image-to-video model gets its first frame."""
+    led: bool = False
+    """Whether it gets the last one as well."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Example:
     """Of the latent."""
     source: str = ""
     given: bool = True
+    led: bool = False
     label: int | None = None
     """Of a class-conditional model: its caption's place among the classes, or the one after them for "any"."""
 
@@ -137,7 +140,7 @@ class Latents:
 
     def __init__(
         self, index: Index, root: Path, null_text: Place, *, seed: int, image_share: float,
-        text_dropout: float, image_dropout: float = 0.0, sample_posterior: bool = False,
+        text_dropout: float, image_dropout: float = 0.0, last_frame_share: float = 0.0, sample_posterior: bool = False,
         classes: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
         """Read from `root`; with `sample_posterior` a latent is drawn from its posterior, and else is its mean.
@@ -150,6 +153,7 @@ class Latents:
         self.seed = seed
         self.text_dropout = text_dropout
         self.image_dropout = image_dropout
+        self.last_frame_share = last_frame_share
         self.classes = classes
         self.position = [0, 0]
         """Images and videos that were drawn so far."""
@@ -191,7 +195,8 @@ class Latents:
         else:
             length, source = int(entry["text_tokens"][choice]), entry["text_sources"][choice]
         given = rng.random() >= self.image_dropout
-        return Draw(row, int(self._tokens[row]), text, length, source, u, ("noise", *key), given)
+        led = given and rng.random() < self.last_frame_share
+        return Draw(row, int(self._tokens[row]), text, length, source, u, ("noise", *key), given, led)
 
     def read(self, draw: Draw) -> Example:
         """Read a sample, normalized, and draw its noise.
@@ -204,7 +209,8 @@ class Latents:
         x_0 = noise(tuple(latent.shape), *draw.key)
         label = self._label(draw.text)
         text = self.text(draw.text)
-        return Example(latent, text, x_0, draw.u, entry["clip"], entry["key"], draw.source, draw.given, label)
+        about = (entry["clip"], entry["key"], draw.source, draw.given, draw.led, label)
+        return Example(latent, text, x_0, draw.u, *about)
 
     def blank(self, draw: Draw) -> Example:
         """Return a sample like this one that holds nothing."""

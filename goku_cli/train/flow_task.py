@@ -156,6 +156,7 @@ class FlowTask:
             [example.text if self.config.text_dim else example.text[:0] for example in examples],
             labels=[example.label or 0 for example in examples] if self.config.classes else None,
             first_frames=[first_frame(example) for example in examples] if self.config.image_condition else None,
+            last_frames=[last_frame(example) for example in examples] if self.config.last_frame else None,
             text_rows=self.config.text_rows,
         )
         target = torch.cat([patchify(process.target(objective, *triple)) for triple in triples])
@@ -260,3 +261,8 @@ def sample_row(example: Example, t: float, here: int, step: int) -> dict[str, An
 def first_frame(example: Example) -> Tensor | None:
     """Return what image-to-video is given of a clip (paper section 3.4); nothing of an image, which is one frame."""
     return example.latent[:, :1] if example.given and example.latent.shape[1] > 1 else None
+
+
+def last_frame(example: Example) -> Tensor | None:
+    """Return what a first-and-last-frame model is given beside the first: the last latent frame, four frames long."""
+    return example.latent[:, -1:] if example.led and example.latent.shape[1] > 1 else None

@@ -155,6 +155,8 @@ class Flow:
     """Share of the tokens that still images get, when there are both."""
     image_dropout: float = 0.0
     """Share of the clips whose first frame is not given to an image-to-video model, so that it can be guided by it."""
+    last_frame_share: float = 0.5
+    """Share of the clips whose last latent frame is given to a model with last_frame."""
     sample_posterior: bool = False
     """Draw latents from the VAE's posterior, anew each time, instead of taking its mean."""
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from goku_cli.errors import GokuError
@@ -27,11 +28,11 @@ def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, ranks: Ranks) -> 
 
         return VaeTask(recipe, pd.read_parquet(run / "data.parquet"), ranks.rank, ranks.world)
     index = Index.read(run / "data.parquet")
+    shown = recipe.flow
     latents = Latents(
-        index, Path(plan["root"]), Place(*plan["null_text"]), seed=recipe.train.seed,
-        image_share=recipe.flow.image_share, text_dropout=recipe.flow.text_dropout,
-        image_dropout=recipe.flow.image_dropout, sample_posterior=recipe.flow.sample_posterior,
-        classes=labels(plan["data"]),
+        index, Path(plan["root"]), Place(*plan["null_text"]), seed=recipe.train.seed, image_share=shown.image_share,
+        text_dropout=shown.text_dropout, image_dropout=shown.image_dropout, last_frame_share=shown.last_frame_share,
+        sample_posterior=shown.sample_posterior, classes=labels(plan["data"]),
     )  # fmt: skip
     config = build(ModelConfig, plan["model"], where="recipe.json")
     objective = build(Objective, plan["objective"], where="recipe.json")
@@ -46,6 +47,10 @@ def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, ranks: Ranks) -> 
 def begin_with(model: Goku, weights: dict[str, Tensor]) -> None:
     """Load another run's weights; a first-frame layer that it did not have leaves its function as it was."""
     given = {name: value.float() for name, value in weights.items()}
+    name = "condition_in.weight"
+    if name in given and model.config.last_frame:  # columns that it did not have are zero
+        wide = model.get_parameter(name).shape[1] - given[name].shape[1]
+        given[name] = torch.nn.functional.pad(given[name], (0, wide))
     missing, unknown = model.load_state_dict(given, strict=False)
     if unknown or any(not name.startswith("condition_in.") for name in missing):
         raise GokuError(f"the weights of init_from do not fit: {[*missing, *unknown][:3]}")
