@@ -6,6 +6,7 @@ import subprocess
 import av
 import numpy as np
 import pytest
+import torch
 from chat_server import chat_server, count
 from drawable import make_checkpoint
 from in_process import goku
@@ -15,9 +16,11 @@ from safetensors.numpy import load_file
 from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.shown import read_about, read_shown
+from goku_cli.sample.generate import Generator
 from goku_cli.sample.prompts import Wish, read_prompts, requests
 from goku_cli.sample.request import Request
-from goku_cli.sample.residence import choose
+from goku_cli.sample.residence import Residence, choose
+from goku_cli.sample.settings import SampleSettings
 
 QUICK = ("--steps", "2", "-m", "s.duckdb", "--json")
 
@@ -185,6 +188,17 @@ def test_a_benchmarks_own_counts_frames_and_words_reach_the_requests():
     assert [request.seed for request in found] == [5, 6, 7, 8]
     assert {(request.read, request.frames) for request in found} == {("a long a", 1)}
     assert json.loads(found[3].metadata) == {"bench": "geneval", "index": 0, "take": 3, "metadata": {"tag": "t"}}
+
+
+@pytest.mark.parametrize("mode", ["none", "parts", "blocks"])
+def test_what_waits_elsewhere_changes_nothing(folder, mode):
+    """On a CPU nothing moves; what is tested is that every part gets its turn, and the hooks go with it."""
+    usual, other = (Generator.load(folder / "plain") for _ in range(2))
+    other._residence = Residence(torch.device("cpu"), mode)
+    request, settings = usual.request("a cat", 0), SampleSettings(steps=2)
+    (one,), (two,) = (list(generator.generate([request], settings)) for generator in (usual, other))
+    assert torch.equal(one.latent, two.latent)
+    assert not any(block._forward_hooks or block._forward_pre_hooks for block in other.model.blocks)
 
 
 @pytest.mark.parametrize(("free", "mode"), [(100, "none"), (65, "parts"), (30, "blocks")])
