@@ -53,7 +53,7 @@ def make_encoded(folder: Path, videos: int = 6, images: int = 24) -> Path:
             write_image(file, frames[0])
         key, end = f"{index * 7919:032x}"[::-1], 29 * 1_000_000 // FPS if is_video else 0
         rows["sources"].append({"id": key, "kind": "video" if is_video else "image"})
-        rows["source_paths"].append({"source": key, "path": str(file)})
+        rows["source_paths"].append({"source": key, "path": str(file), "item": str(file)})
         rows["clips"].append({"id": key, "source": key, "start_us": 0, "end_us": end})
         rows["selections"].append({"name": "small", "clip": key, "weight": 1.0})
         text = caption(scene)
