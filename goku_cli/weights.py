@@ -53,7 +53,7 @@ CLIP = Weights(
     "clip-vit-large-patch14",
     "hf download timm/vit_large_patch14_clip_224.openai open_clip_config.json open_clip_model.safetensors"
     " --local-dir {}",
-    "goku filter --scorer laion, clip-nsfw, clip-watermark, goku balance --tagger clip",
+    "goku filter --scorer laion, clip-nsfw, clip-watermark, goku balance --tagger clip, goku eval --metric clip_score",
 )
 AESTHETIC = Weights(
     "sac+logos+ava1-l14-linearMSE.pth",
@@ -76,6 +76,17 @@ CRAFT = Weights(
 VGG16 = Weights(
     "vgg16-397923af.pth",
     "curl -L --create-dirs -o {} https://download.pytorch.org/models/vgg16-397923af.pth",
-    "LPIPS, as a loss of goku train and as a figure of goku eval",
+    "LPIPS, as a loss of goku train and in goku eval --metric lpips_diversity",
 )
-ALL = (DINOV2, CLIP, AESTHETIC, RAFT, CRAFT, VGG16)
+INCEPTION = Weights(
+    "pt_inception-2015-12-05-6726825d.pth",
+    "curl -L --create-dirs -o {} https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+    "pt_inception-2015-12-05-6726825d.pth",
+    "goku eval --metric fid, sfid, inception_score, precision, recall, --bench imagenet256",
+)
+I3D = Weights(
+    "i3d_torchscript.pt",
+    "curl -L --create-dirs -o {} 'https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1'",
+    "goku eval --metric fvd, --bench ucf101",
+)
+ALL = (DINOV2, CLIP, AESTHETIC, RAFT, CRAFT, VGG16, INCEPTION, I3D)

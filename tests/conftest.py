@@ -1,12 +1,13 @@
 """What several test files share: small random weights of other people's models, where `goku` looks for them."""
 
+import io
 import json
 
 import pytest
 import torch
 
 from goku_cli.vision.clip import encoder
-from goku_cli.weights import AESTHETIC, CLIP, CRAFT, DINOV2, RAFT
+from goku_cli.weights import AESTHETIC, CLIP, CRAFT, DINOV2, INCEPTION, RAFT, VGG16
 
 TINY_CLIP = {
     "embed_dim": 32,
@@ -25,6 +26,32 @@ class Published(torch.nn.Module):
             linear(32, 1024), drop(0.2), linear(1024, 128), drop(0.2), linear(128, 64), drop(0.1), linear(64, 16),
             linear(16, 1),
         )  # fmt: skip
+
+
+def empty_file():
+    file = io.BytesIO()
+    torch.save({}, file)
+    file.seek(0)
+    return file
+
+
+@pytest.fixture(scope="session")
+def image_weights(weights):
+    """The same folder, with random weights of the networks that images are compared by: 100 MB."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    from torchvision.models import alexnet
+
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)  # keep what it was made with
+        net = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=empty_file())
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+    torch.save(net.state_dict(), INCEPTION.place)
+    layers = alexnet().features.state_dict()  # LPIPS takes either network; this one is the smaller
+    torch.save({f"features.{name}": value for name, value in layers.items()}, VGG16.place)
+    return weights
 
 
 @pytest.fixture(scope="session")

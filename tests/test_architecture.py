@@ -43,6 +43,7 @@ DOORS = {
     "open_clip": ["vision/clip.py"],
     "easyocr": ["filter/craft.py"],
     "webdataset": ["encode/export.py"],
+    "gradio": ["sample/page.py"],
     "torch": [
         "model/",
         "train/",

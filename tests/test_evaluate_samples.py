@@ -13,6 +13,7 @@ from PIL import Image
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.evaluate.compare import compare, pair_up
 from goku_cli.evaluate.distribution import eval_distances
+from goku_cli.evaluate.footage import of_manifest
 from goku_cli.evaluate.measure import STAGE
 from goku_cli.evaluate.run import eval_samples, samples_named
 from goku_cli.evaluate.truth import read_truth
@@ -128,7 +129,7 @@ def test_the_page_shows_both_ends_and_escapes_what_it_shows(manifest, tmp_path):
 def test_distances_and_vae_say_what_they_need(manifest):
     draw(manifest, prompts=[row for row in PROMPTS if row["frames"] == 1][:2])
     with pytest.raises(UsageError, match="these samples are images"):
-        eval_distances(manifest, samples_named(manifest, "set")[1], manifest, None, Quiet())
+        eval_distances(manifest, samples_named(manifest, "set")[1], [], Quiet())
     with pytest.raises(UsageError, match="goku encode-latents"):
         eval_vae(manifest, Quiet())
 
@@ -139,6 +140,11 @@ def test_decoded_latents_are_near_their_frames_and_a_lost_source_is_a_failure(tm
         value = {(f.metric, f.tag): f for f in suite.figures}
         assert value["vae.psnr", "all"].value > 25 and value["vae.ssim", "videos"].value > 0.7
         assert encoder == manifest.value("SELECT DISTINCT encoder FROM latents")
+        footage = of_manifest(manifest, None)
+        assert sorted(one.image for one in footage) == [False, False, True, True]
+        assert all(one.path.exists() for one in footage)
+        with pytest.raises(UsageError, match='no selection "nowhere"'):
+            of_manifest(manifest, "nowhere")
         for row in manifest.query("SELECT DISTINCT source_path FROM clip_files JOIN latents ON clip = id"):
             Path(row["source_path"]).unlink()
         manifest.run = 1

@@ -22,17 +22,20 @@ from goku_cli.cli.official import (
     Python,
     Results,
     Tool,
+    compare_published,
     evaluate_official,
 )
 from goku_cli.cli.options import AsJson, Workers
 from goku_cli.errors import GokuError, UsageError
+from goku_cli.evaluate.protocols import COMPARING, FAMILY, PROTOCOLS, apart
 
 if TYPE_CHECKING:
     from goku_cli.evaluate.compare import Comparison
+    from goku_cli.evaluate.footage import Footage
     from goku_cli.evaluate.run import Suite
     from goku_cli.manifest.store import Manifest
 
-BENCHES = ("video", "shapes", "vae")
+BENCHES = ("video", "shapes", "vae", *PROTOCOLS)
 
 
 def evaluate(
@@ -44,17 +47,25 @@ def evaluate(
         str,
         typer.Option(
             help="video: figures of any clip; shapes: attributes, and every stage against its truth; "
-            "vae: what decoded latents of held-out clips lose; with the options below --fail-under: "
+            "vae: what decoded latents of held-out clips lose; ucf101, imagenet256: with --real, the paper's Tables 6 "
+            "and 2, by weights on disk; with the options below --fail-under: "
             f"{', '.join(OFFICIAL)}."
         ),
     ] = "video",
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="A clip metric, or your own as MODULE:FUNCTION; may be given again. All of ours by default."),
+        typer.Option(
+            help="A clip metric, or your own as MODULE:FUNCTION; may be given again. All of ours by default. "
+            f"By weights on disk: {', '.join(FAMILY)}."
+        ),
     ] = None,
     real: Annotated[
         str | None,
-        typer.Option(metavar="MANIFEST[#SELECTION]", help="Real clips to give the distance from, without any weights."),
+        typer.Option(
+            metavar="MANIFEST[#SELECTION]|FOLDER",
+            help="Real clips or images, or another set of samples, to give the distance from; without --metric, one "
+            "that needs no weights.",
+        ),
     ] = None,
     compare: Annotated[
         str | None, typer.Option(metavar="MANIFEST[#SAMPLES]", help="Another scored set, compared pair by pair.")
@@ -80,7 +91,7 @@ def evaluate(
     workers: Workers = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Score samples without any downloaded weights; the figures go to the table `results`.
+    """Score samples, without any downloaded weights unless a metric is named that rests on some; figures are kept.
 
     Example: goku eval manifests/my.duckdb --bench shapes
     """
@@ -99,11 +110,15 @@ def evaluate(
         raise UsageError(f'unknown benchmark "{bench}"; known: {", ".join(BENCHES)}')
     floors = [_floor(text) for text in fail_under or []]
     if selftest:
+        if learned := apart(metric or [])[0]:
+            raise UsageError(f"--selftest tries metrics of single clips; leave out {', '.join(learned)}")
         _selftest(metric or [], as_json)
         return
     of_samples = {"--metric": metric, "--real": real, "--compare": compare, "--html": html}
     if bench == "vae" and (given := [option for option, value in of_samples.items() if value]):
         raise UsageError(f"--bench vae looks at latents and not at samples; leave out {', '.join(given)}")
+    if bench in PROTOCOLS and metric:
+        raise UsageError(f"--bench {bench} is {', '.join(PROTOCOLS[bench].metrics)}; leave out --metric")
     arguments = {"bench": bench, "metrics": metric or [], "real": real, "compare": compare}
     with working("eval", samples, arguments=arguments, as_json=as_json) as session:
         if bench == "vae":
@@ -111,6 +126,8 @@ def evaluate(
         else:
             name, suites = _samples(session, bench, metric or [], real, workers)
         coverage = _keep(session, name, suites)
+        if bench in PROTOCOLS and suites[0].scored == PROTOCOLS[bench].samples:
+            compare_published(session, name)
         compared = _compare(session, name, compare) if compare else None
         if html:
             _page(session, name, coverage, metric or [], compared, html)
@@ -122,19 +139,35 @@ def _samples(
 ) -> tuple[str, list["Suite"]]:
     """Score a set of samples, and with `real` say how far it is from real clips."""
     from goku_cli.evaluate import run
+    from goku_cli.evaluate.distribution import eval_distances
+    from goku_cli.evaluate.learned import eval_learned, eval_protocol
 
     opened = session.manifest
     name, rows = run.samples_named(opened, session.name)
-    suites = run.eval_samples(
-        opened, name, rows, metrics=metrics, bench_shapes=bench == "shapes", workers=workers, progress=session.bar
-    )
-    if real is not None:
-        from goku_cli.evaluate.distribution import eval_distances
-
-        with _other(opened, real) as (manifest, selection):
-            suites.append(eval_distances(opened, rows, manifest, selection, session.bar))
     session.output = f"{opened.path}#{name}"
+    footage = None if real is None else _footage(opened, real)
+    if bench in PROTOCOLS:
+        return name, eval_protocol(opened, name, rows, bench, footage, session.bar)
+    learned, others = apart(metrics)
+    # First, because weights may be missing.
+    suites = eval_learned(opened, name, rows, learned, footage, session.bar)
+    if others or bench == "shapes" or not learned:
+        suites += run.eval_samples(
+            opened, name, rows, metrics=others, bench_shapes=bench == "shapes", workers=workers, progress=session.bar
+        )
+    if footage is not None and not set(learned) & set(COMPARING):
+        suites.append(eval_distances(opened, rows, footage, session.bar))
     return name, suites
+
+
+def _footage(opened: "Manifest", real: str) -> "list[Footage]":
+    """Return what `--real` names: a folder of files, or what a manifest has."""
+    from goku_cli.evaluate.footage import of_folder, of_manifest
+
+    if (folder := Path(real).expanduser()).is_dir():
+        return of_folder(folder)
+    with _other(opened, real) as (manifest, name):
+        return of_manifest(manifest, name)
 
 
 def _vae(session: Session) -> tuple[str, list["Suite"]]:

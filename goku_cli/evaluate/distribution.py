@@ -6,37 +6,35 @@ other. Beside them stands the floor, which is what one half of the real clips gi
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.evaluate import features
 from goku_cli.evaluate.figure import Figure
+from goku_cli.evaluate.footage import Footage, drawn_frames, filmed_frames
 from goku_cli.evaluate.frechet import Normal, frechet, kid
-from goku_cli.evaluate.measure import read_sample
 from goku_cli.evaluate.run import Suite
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.media.frames import read_frames
 from goku_cli.stage import Progress
 
 FEWEST_FRAMES = 3
 MOST = 2048
 """Clips of each side."""
+SHORT_SIDE = 256
+"""Pixels of real clips as they are read; features are of less."""
 
 Features = dict[str, np.ndarray]
 """(N, D) by kind."""
 
 
-def eval_distances(
-    manifest: Manifest, rows: list[Row], real: Manifest, selection: str | None, progress: Progress
-) -> Suite:
-    """Return the distances between the videos of a set of samples and the clips that a selection keeps.
+def eval_distances(manifest: Manifest, rows: list[Row], real: list[Footage], progress: Progress) -> Suite:
+    """Return the distances between the videos of a set of samples and real clips.
 
     Real clips are read at the samples' frame rate, as many frames as most samples have; shorter ones are left out.
 
     Raises:
-        UsageError: there is no selection, or the samples are images.
+        UsageError: the samples are images.
         GokuError: too few clips on either side; the line says how many it takes.
     """
     videos = [row for row in rows if row["frames"] >= FEWEST_FRAMES]
@@ -45,13 +43,13 @@ def eval_distances(
     (length, fps), _ = Counter((row["frames"], row["fps"]) for row in videos).most_common(1)[0]
     same = [row for row in videos if (row["frames"], row["fps"]) == (length, fps)][:MOST]
     most = max(features.DIMS.values())
-    clips = _clips(real, real.selection(selection))
+    clips = [clip for clip in real if not clip.image]
     for what, count, need in (("samples of one length", len(same), most), ("real clips", len(clips), 2 * most)):
         if count < need:
             raise GokuError(f"--real needs at least {need} {what}, not {count}: fewer give no covariance")
     progress.start("features", len(same) + min(len(clips), 2 * MOST))
-    ours = _stack(_drawn(manifest, same, progress))
-    theirs = _stack(_filmed(clips[: 2 * MOST], length, fps, progress))
+    ours = _stack(drawn_frames(manifest, same, progress))
+    theirs = _stack(filmed_frames(clips[: 2 * MOST], length, fps, progress, SHORT_SIDE))
     n = len(ours["motion"])
     return Suite("distance", distances(ours, theirs), len(videos), len(same), n)
 
@@ -77,36 +75,6 @@ def distances(ours: Features, real: Features) -> list[Figure]:
 def features_of(frames: np.ndarray) -> dict[str, np.ndarray]:
     """Return both kinds of features of a clip (T, H, W, 3) uint8, T at least 3."""
     return {"appearance": features.appearance(frames), "motion": features.motion(frames)}
-
-
-def _clips(real: Manifest, selection: str) -> list[Row]:
-    """Return the kept videos of a selection, in the order of a hash, so that halves are as good as drawn."""
-    return real.query(
-        "SELECT source_path, start_us, end_us FROM clip_files JOIN selections ON clip = id"
-        " WHERE name = ? AND reason IS NULL AND end_us > start_us ORDER BY md5(id)",
-        [selection],
-    )
-
-
-def _drawn(manifest: Manifest, rows: list[Row], progress: Progress) -> Iterator[np.ndarray]:
-    for row in rows:
-        progress.advance()
-        try:
-            yield read_sample(manifest.path.parent / row["path"], row["sha256"])
-        except GokuError:  # a row in `failures` says so already
-            continue
-
-
-def _filmed(clips: list[Row], length: int, fps: float, progress: Progress) -> Iterator[np.ndarray]:
-    for clip in clips:
-        progress.advance()
-        span = {"start_us": clip["start_us"], "end_us": clip["end_us"]}
-        try:
-            frames = [frame for _, frame in read_frames(Path(clip["source_path"]), **span, fps=fps, short_side=256)]
-        except GokuError:
-            continue
-        if len(frames) >= length:
-            yield np.stack(frames[:length])
 
 
 def _stack(clips: Iterator[np.ndarray]) -> Features:

@@ -31,7 +31,10 @@ def interval(values: Sequence[float]) -> tuple[float, float] | tuple[None, None]
     return float(low), float(high)
 
 
-def mean_figure(metric: str, values: Sequence[float], tag: str = "all", implementation: str = OWN) -> Figure:
+def mean_figure(
+    metric: str, values: Sequence[float], tag: str = "all", implementation: str = OWN, weights: str = "",
+    license: str = Figure.license,
+) -> Figure:  # fmt: skip
     """Return the mean of scores as a figure, with its interval."""
     low, high = interval(values)
-    return Figure(metric, float(np.mean(values)), len(values), tag, low, high, implementation)
+    return Figure(metric, float(np.mean(values)), len(values), tag, low, high, implementation, weights, license)

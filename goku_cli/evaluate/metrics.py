@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from goku_cli.errors import Cause, Fault
+from goku_cli.evaluate.protocols import FAMILY
 from goku_cli.manifest.store import Row
 from goku_cli.registry import load
 
@@ -32,11 +33,14 @@ def metric(name: str) -> Metric:
     Raises:
         UsageError: there is none.
     """
-    return load(name, METRICS, "metric")
+    # Metrics of whole sets are parted from these before; here they are for a wrong name to find its neighbor.
+    return load(name, METRICS | dict.fromkeys(FAMILY, ""), "metric")
 
 
 def title(name: str) -> str:
     """Return what a metric's scores are kept under: a user's own keep their full name, which no other has."""
+    if name in FAMILY:
+        return f"{FAMILY[name]}.{name}"
     return f"{SUITE}.{name}" if name in METRICS else name
 
 

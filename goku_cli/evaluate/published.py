@@ -51,18 +51,28 @@ def published() -> dict[str, dict[str, Any]]:
 
 
 def beside(figures: list[Figure], run: str) -> list[Comparison]:
-    """Return every table of the paper of which a run has a figure, with the metrics that it has."""
+    """Return every table of the paper of which a run has a figure, with the metrics that it has.
+
+    A table may have an `own` prefix, that of figures that stand in its places but that its official tool did not make:
+    they are a comparison of their own, whose last row says so.
+    """
     values = {figure.metric: figure.value for figure in figures if figure.tag == "all"}
     found = []
     for key, table in published().items():
-        columns = [i for i, metric in enumerate(table["metrics"]) if metric in values]
-        if columns:
-            metrics = [table["metrics"][i] for i in columns]
-            rows = {name: [row[i] for i in columns] for name, row in table["rows"].items()}
-            rows[run] = [values[metric] * table["scale"] for metric in metrics]
-            lower = table.get("lower", [])
-            found.append(Comparison(key, table["title"], table["conditions"], metrics, lower, rows))
-    return found
+        names: list[str] = table["metrics"]
+        found.append(_comparison(key, table, names, values, run))
+        if own := table.get("own"):
+            renamed = [f"{own}.{name.partition('.')[2]}" for name in names]
+            found.append(_comparison(own, table, renamed, values, f"{run}, measured by goku"))
+    return [one for one in found if one.metrics]
+
+
+def _comparison(key: str, table: dict[str, Any], names: list[str], values: dict[str, float], run: str) -> Comparison:
+    columns = [i for i, metric in enumerate(names) if metric in values]
+    rows = {name: [row[i] for i in columns] for name, row in table["rows"].items()}
+    rows[run] = [values[names[i]] * table["scale"] for i in columns]
+    lower = [names[table["metrics"].index(metric)] for metric in table.get("lower", [])]
+    return Comparison(key, table["title"], table["conditions"], [names[i] for i in columns], lower, rows)
 
 
 def conditions(manifest: Manifest, name: str) -> str:

@@ -8,12 +8,16 @@ import open_clip
 import torch
 from torch import Tensor
 
+from goku_cli.publish import sha256
 from goku_cli.vision.device import device, in_batches, square
 from goku_cli.weights import CLIP
 
 
 class Encoder:
     """CLIP's two encoders, which return unit vectors."""
+
+    implementation = "goku on CLIP of open_clip"
+    license = "MIT"
 
     def __init__(self) -> None:
         path = CLIP.path()
@@ -31,6 +35,11 @@ class Encoder:
     def texts(self, lines: Sequence[str]) -> Tensor:
         """Return the features (N, D) of N lines."""
         return self.model.encode_text(self.tokenizer(list(lines)).to(device()), normalize=True).float().cpu()
+
+    @property
+    def sha256(self) -> str:
+        """Return the digest of its weights."""
+        return sha256(CLIP.path() / "open_clip_model.safetensors")
 
     @property
     def scale(self) -> float:
