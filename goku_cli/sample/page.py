@@ -26,7 +26,7 @@ from goku_cli.sample.prompts import MOST_CHARACTERS
 from goku_cli.sample.settings import SampleSettings
 from goku_cli.sizes import parse_size
 
-CAPTION = 60
+CAPTION = 40
 """Characters of a prompt below a sample."""
 UPLOAD = "32mb"
 """Largest picture."""
@@ -35,7 +35,11 @@ WAITING = 16
 POLICY = (
     b"default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'"
 )
-CSS = ".gradio-container > main {width: 100%; max-width: 1100px !important; margin: auto}"
+CSS = """
+.app {width: 100%; max-width: 1100px !important; margin: auto}
+.grid-wrap {min-height: 0 !important}
+.caption-label {white-space: normal !important; left: 0; max-width: 100% !important; max-height: 100%}
+"""
 
 
 def serve(player: Player, host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -51,22 +55,27 @@ def serve(player: Player, host: str, port: int, ready: Callable[[str], None]) ->
         os.environ["GRADIO_TEMP_DIR"] = uploads
         page = _page(player).queue(max_size=WAITING)
         try:
-            page.launch(
-                server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
-                allowed_paths=[str(player.samples)], max_file_size=UPLOAD, footer_links=[], run_history=False,
-                ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, css=CSS,
-                theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-                app_kwargs={"middleware": guards},
-            )  # fmt: skip
+            _listen(page, host, port, [str(player.samples)], guards)
             ready(page.local_url)
             threading.Event().wait()
-        except OSError as error:
-            raise GokuError(f"port {port} of {host} cannot be had; give another one: --port {port + 1}") from error
         except Interrupted:
             return
         finally:
-            player.stop()
-            page.close(verbose=False)
+            player.stop()  # the server is a thread that ends with the program
+
+
+def _listen(page: Any, host: str, port: int, folders: list[str], guards: list[Any]) -> None:
+    try:
+        page.launch(
+            server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True,
+            allowed_paths=folders, max_file_size=UPLOAD, footer_links=[], run_history=False, ssr_mode=False, pwa=False,
+            mcp_server=False, enable_monitoring=False, css=CSS, app_kwargs={"middleware": guards},
+            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        )  # fmt: skip
+    except OSError as error:
+        raise GokuError(
+            f"port {port} of {host} cannot be had; give another --port, e.g. {port + 1}, or --host"
+        ) from error
 
 
 class _OwnFilesOnly:
@@ -94,25 +103,31 @@ def _page(player: Player) -> Any:
                 fields = _fields(player)
                 button = gr.Button("Draw", variant="primary")
             with gr.Column(scale=3):
-                video = gr.Video(label="Result", autoplay=True, loop=True, interactive=False, height=420)
-                image = gr.Image(label="Result", interactive=False, visible=False, height=420)
+                saving: Any = ["download"]  # and no button that shares with other sites
+                video = gr.Video(
+                    label="Result", autoplay=True, loop=True, interactive=False, height=420, buttons=saving
+                )
+                image = gr.Image(label="Result", interactive=False, visible=False, height=420, buttons=saving)
+        gr.Markdown("Samples, newest first; click one to see how it was drawn.")
         gallery = gr.Gallery(
-            label="Samples, newest first", columns=6, fit_columns=False, height="auto", object_fit="contain",
+            show_label=False, columns=6, fit_columns=False, height="auto", object_fit="contain",
             interactive=False, allow_preview=False, buttons=[],
         )  # fmt: skip
         settings = gr.JSON(label="How it was drawn", visible=False, max_height=360)
         rows = gr.State([])
 
         def draw(values: dict[Any, Any], progress: Any = gr.Progress()) -> list[Any]:  # noqa: B008
-            asked = Asked(**{name: values[field] for name, field in fields.items()})
             with _told():
+                asked = Asked(**{name: values[field] for name, field in fields.items()})
                 kept = player.draw(asked, lambda done, total: progress((done, total), desc="Drawing"))
             for line in kept.remarks:
                 gr.Info(html.escape(line))
             still = kept.path.suffix == ".png"
-            results = [gr.Video(None if still else str(kept.path), visible=not still),
-                       gr.Image(str(kept.path) if still else None, visible=still)]  # fmt: skip
-            return [*results, kept.seed, *past()]
+            return [
+                gr.Video(None if still else str(kept.path), visible=not still),
+                gr.Image(str(kept.path) if still else None, visible=still),
+                kept.seed,
+            ]
 
         def past() -> list[Any]:
             with _told():
@@ -123,7 +138,9 @@ def _page(player: Player) -> Any:
         def look(found: list[Row], event: gr.SelectData) -> Any:
             return gr.JSON(found[event.index], visible=True)
 
-        button.click(draw, set(fields.values()), [video, image, fields["seed"], gallery, rows], api_name="draw")
+        results = [video, image, fields["seed"]]
+        drawn = button.click(draw, set(fields.values()), results, show_progress_on=[video, image], api_name="draw")
+        drawn.success(past, None, [gallery, rows])  # apart: a manifest that is held now does not cost the clip
         gallery.select(look, [rows], settings)
         page.load(past, None, [gallery, rows])
     return page
@@ -139,13 +156,16 @@ def _fields(player: Player) -> dict[str, Any]:
         fields["prompt"] = gr.Textbox(label="Prompt", lines=3, max_length=MOST_CHARACTERS, autofocus=True)
         fields["negative"] = gr.Textbox(label="Negative prompt", lines=1, max_length=MOST_CHARACTERS)
     if generator.model.config.image_condition:
-        fields["image"] = gr.File(label="First frame", file_types=["image"], height=120)
+        with gr.Row():
+            fields["image"] = gr.File(label="First frame", file_types=["image"], height=120, scale=2)
+            seen = gr.Image(label="Cropped", visible=False, interactive=False, height=120, buttons=[],
+                            min_width=90)  # fmt: skip
     with gr.Row():
         fields["size"] = gr.Textbox(str(data["size"]), label="Size", info="HEIGHTxWIDTH", min_width=90)
         fields["frames"] = gr.Number(int(data["frames"]), label="Frames", info="4k+1, or 1", precision=0,
                                      min_width=90)  # fmt: skip
         if not generator.classes:
-            fields["motion"] = gr.Number(None, label="Motion", info="a score", placeholder="none", min_width=90)
+            fields["motion"] = gr.Textbox(label="Motion score", info="if any", min_width=90)
     fitting = [name for name, solver in SOLVERS.items() if solver.flow == (generator.objective.kind == "flow")]
     with gr.Row():
         fields["steps"] = gr.Number(SampleSettings.steps, label="Steps", precision=0, min_width=90)
@@ -155,19 +175,14 @@ def _fields(player: Player) -> dict[str, Any]:
         fields["seed"] = gr.Number(0, label="Seed", precision=0, min_width=90)
         fields["any_seed"] = gr.Checkbox(True, label="random", container=False, min_width=90)
     if "image" in fields:
-        _with_preview(fields["image"], fields["size"])
+        fields["image"].change(_seen, [fields["image"], fields["size"]], seen)
     return fields
 
 
-def _with_preview(upload: Any, size: Any) -> None:
-    """Show a picture as the model will see it: uploads are opened by our own reader alone."""
-    seen = gr.Image(label="As the model sees it", visible=False, interactive=False, height=160)
-
-    def show(path: str | None, wanted: str) -> Any:
-        with _told():
-            return gr.Image(read_image(Path(path), *parse_size(wanted)) if path else None, visible=bool(path))
-
-    upload.change(show, [upload, size], seen)
+def _seen(path: str | None, size: str) -> Any:
+    """Return a picture as the model will see it; uploads are opened by our own reader alone."""
+    with _told():
+        return gr.Image(read_image(Path(path), *parse_size(size)) if path else None, visible=bool(path))
 
 
 @contextlib.contextmanager
