@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TABLES = (
     "sources", "source_paths", "sidecars", "clips", "scores", "captions", "tags", "selections", "latents",
-    "text_states", "losses", "samples", "results", "runs", "failures",
+    "text_states", "losses", "samples", "sample_scores", "results", "runs", "failures",
 )  # fmt: skip
 ABOUT_CLIPS = ("scores", "captions", "tags", "selections", "latents")
 ABNORMAL = """
