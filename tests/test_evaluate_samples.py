@@ -67,17 +67,18 @@ def test_a_total_needs_every_prompt_and_bad_files_are_failures(manifest):
     assert found["video"].coverage == "80 scored of 81 found of 82 expected"
     tags = {figure.tag for figure in found["shapes"].figures if figure.metric == "shapes.strict"}
     assert {"all", "seen"}.isdisjoint(tags) and {"unseen", "motion"} <= tags
-    (note,) = found["shapes"].notes
+    note, other = found["shapes"].notes
     assert (
         note.startswith("shapes: 2 prompts") and f'"{PROMPTS[0]["prompt"]}"' in note and "goku sample nowhere" in note
     )
+    assert other.startswith("shapes: no ceiling (codec): the checkpoint nowhere is gone")
     failures = {row["item"]: row["cause"] for row in manifest.query("SELECT * FROM failures WHERE stage = ?", [STAGE])}
     assert failures.keys() == {"set00", "set01"} and failures["set00"] == "vanished"
 
     (root / "away.png").rename(root / "set-0.png")
     (root / "set-1.png").write_bytes(kept)
     found = evaluate(manifest, bench_shapes=True)
-    assert not found["shapes"].notes
+    assert found["shapes"].notes == [other]
     strict = {figure.tag: figure for figure in found["shapes"].figures if figure.metric == "shapes.strict"}
     assert (strict["all"].n, strict["all"].value, strict["all"].high) == (82, 0.0, 0.0)
     assert not manifest.query("SELECT * FROM failures")

@@ -14,3 +14,12 @@ def test_rare_tags_are_left_out_unless_a_metric_has_no_other():
 
 def test_nothing_makes_an_empty_table():
     assert pivot([]) == (["metric"], [])
+
+
+def test_controls_are_the_last_columns_however_few_metrics_have_them():
+    figures = [{"metric": name, "tag": "all", "value": 1.0} for name in "abcdef"]
+    figures += [{"metric": "a", "tag": tag, "value": 0.1} for tag in ("mismatched", "chance", "codec")]
+    figures += [{"metric": name, "tag": "unseen", "value": 0.5} for name in "abc"]
+    columns, lines = pivot(figures)
+    assert columns == ["metric", "all", "unseen", "codec", "chance", "mismatched"]
+    assert lines[0] == ["a", 1.0, 0.5, 0.1, 0.1, 0.1]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from goku_cli.shapes.asked import scene_of
 from goku_cli.shapes.caption import FORMS, caption, metadata, parse_caption
 from goku_cli.shapes.detect import ATTRIBUTES, caption_of, describe, judge
 from goku_cli.shapes.prompts import benchmark_prompts
@@ -189,3 +190,22 @@ def test_benchmark_prompts_are_parsed_balanced_and_split():
         (m["motion"], m["speed"]): sum((n["motion"], n["speed"]) == (m["motion"], m["speed"]) for n in moves)
         for m in moves
     }
+
+
+def prompts_of(task):
+    """Prompts of a task: those of the benchmark, and scenes of the tasks that it leaves out."""
+    listed = [row["prompt"] for row in benchmark_prompts() if row["tag"] == task]
+    return listed or [caption(draw(task, seed)) for seed in range(12)]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_scene_of_a_prompt_shows_what_it_asks_for(task):
+    for prompt in prompts_of(task):
+        asked = parse_caption(prompt)
+        seconds = 1.0 if task in VIDEO_TASKS else 0.0
+        scene = scene_of(asked, np.random.default_rng(7), seconds=seconds, aspect=ASPECT)
+        assert scene == scene_of(asked, np.random.default_rng(7), seconds=seconds, aspect=ASPECT)
+        verdict = judge(clip(scene), asked)
+        assert all(value is not False for value in verdict.values()), (prompt, verdict)
+    with pytest.raises(ValueError, match="no motion scene of 20 s fits"):
+        scene_of(parse_caption("a red circle moving up quickly"), np.random.default_rng(0), seconds=20)

@@ -26,7 +26,7 @@ class EncodeSettings:
     fps: float = 8.0
     windows: int = 4
     """At most this many windows per clip, evenly spread."""
-    channels: int = 16
+    channels: int = 32
     """Latent channels of the linear codec; a trained codec brings its own."""
     allow_upscale: bool = False
     """Enlarge clips that are smaller than the bucket; without it they fail."""

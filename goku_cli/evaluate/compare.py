@@ -10,7 +10,7 @@ from goku_cli.errors import GokuError, UsageError
 from goku_cli.evaluate.interval import interval
 from goku_cli.evaluate.measure import Scores, kept
 from goku_cli.evaluate.run import samples_named
-from goku_cli.evaluate.shapes import MISMATCHED
+from goku_cli.evaluate.shapes import CODEC, MISMATCHED, PREFIX
 from goku_cli.manifest.store import Manifest, Row
 
 
@@ -78,7 +78,8 @@ def pair_up(a_rows: Sequence[Row], a_scores: Scores, b_rows: Sequence[Row], b_sc
     both = [(a_ids[key], b_ids[key]) for key in a_ids if key in b_ids]
     if not both:
         raise GokuError("--compare: no sample has a counterpart of the same prompt, seed and frames in the other set")
-    metrics = dict.fromkeys(name for a_id, _ in both for name in a_scores.get(a_id, {}) if MISMATCHED not in name)
+    controls = PREFIX + MISMATCHED, PREFIX + CODEC
+    metrics = dict.fromkeys(n for a_id, _ in both for n in a_scores.get(a_id, {}) if not n.startswith(controls))
     found = [one for metric in metrics if (one := _difference(metric, both, a_scores, b_scores)) is not None]
     return Comparison(found, len(both), len(a_rows) - len(both), len(b_rows) - len(both))
 

@@ -81,7 +81,7 @@ def eval_samples(
     if bench_shapes:
         known = truth.read_truth(manifest)
         suites += [
-            _shapes(wanted, found),
+            _shapes(manifest, wanted, found, progress),
             Suite("stages", eval_stages(manifest, known), len(known), len(known), len(known)),
         ]
     return [suite for suite in suites if suite.figures or suite.notes]
@@ -123,8 +123,13 @@ def _seen(row: Row) -> bool:
     return bool(noted.get("seen", True)) if isinstance(noted, dict) else True
 
 
-def _shapes(wanted: list[Wanted], found: Measured) -> Suite:
-    """Return the shapes world's figures; no total while a sample of a prompt, or all of them, have no score."""
+def _shapes(manifest: Manifest, wanted: list[Wanted], found: Measured, progress: Progress) -> Suite:
+    """Return the shapes world's figures with their controls.
+
+    There is no total while a sample of a prompt, or all of them, have no score.
+    """
+    from goku_cli.evaluate.ceiling import eval_ceiling  # brings torch, which nothing else here needs
+
     judged = [
         (one, {name: value for name, value in scores.items() if name.startswith("shapes.")})
         for one in wanted
@@ -137,8 +142,9 @@ def _shapes(wanted: list[Wanted], found: Measured) -> Suite:
     never = sum(row["prompt"] not in drawn for row in missing)
     withheld = {"all"} | {"seen" if row["seen"] else "unseen" for row in missing} if missing else set()
     notes = [_missing_line(missing, wanted[0].row["checkpoint"])] if missing else []
-    kept = [figure for figure in figures if figure.tag not in withheld]
-    return Suite("shapes", kept, len(wanted) + never, found.found, len(judged), notes)
+    ceiling = eval_ceiling(manifest, wanted, found.scores, progress)
+    kept = [figure for figure in [*figures, *ceiling.figures] if figure.tag not in withheld]
+    return Suite("shapes", kept, len(wanted) + never, found.found, len(judged), notes + ceiling.notes)
 
 
 def _missing_line(missing: list[dict[str, Any]], checkpoint: str) -> str:

@@ -25,7 +25,12 @@ HARD_CUT_FRAMES = 2
 DEFECTIVE_SHARE = 0.5
 """A clip that lies in a defective shot with this share of its length is defective itself."""
 
-MISMATCHED = "mismatched."
+PREFIX = "shapes."
+MISMATCHED, CODEC = "mismatched.", "codec."
+"""What stands between prefix and attribute where a sample is judged by another's prompt, a real clip by a sample's."""
+
+PARTS = ("all", "seen", "unseen")
+"""Tags that stand before those of single tasks."""
 
 _FLIPPED = {"right of": "left of", "below": "above"}
 
@@ -60,17 +65,21 @@ def sample_figures(scored: Iterable[tuple[Metadata, bool, Mapping[str, float | N
 
     "shapes.<attribute>" and "shapes.strict", tagged "seen", "unseen", "all" and by task. Two controls stand
     beside them: "mismatched" judges each clip by an earlier, different prompt of its task, and "chance" is
-    what a guesser would score that draws a well-formed scene of the right task.
+    what a guesser would score that draws a well-formed scene of the right task. A third, the ceiling, is that of
+    `evaluate/ceiling.py`, of which scores are left out here.
     """
     found: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for asked, seen, scores in scored:
         for title, value in scores.items():
-            name = title.removeprefix("shapes.")
+            name = title.removeprefix(PREFIX)
+            if name.startswith(CODEC):
+                continue
             mismatched = name.startswith(MISMATCHED)
             tags = ("mismatched",) if mismatched else ("seen" if seen else "unseen", "all", asked["tag"])
             _collect(found, {name.removeprefix(MISMATCHED): value}, tags)
         _collect(found, chance_of(asked), ("chance",))
-    return [mean_figure(f"shapes.{name}", values, tag) for (name, tag), values in found.items()]
+    order = sorted(found, key=lambda key: PARTS.index(key[1]) if key[1] in PARTS else len(PARTS))
+    return [mean_figure(f"{PREFIX}{name}", found[name, tag], tag) for name, tag in order]
 
 
 def chance_of(asked: Metadata) -> dict[str, float | None]:

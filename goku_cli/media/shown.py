@@ -13,10 +13,13 @@ from goku_cli.errors import Cause, Fault
 from goku_cli.media.ffmpeg import write_image, write_video
 from goku_cli.media.frames import read_frames
 from goku_cli.publish import publish, publish_folder
+from goku_cli.sizes import MULTIPLE
 
 SCALE = 4
 """Tiny clips are enlarged by whole pixels before H.264, whose 16-pixel blocks would smear them."""
 SMALL = 256
+ALIKE = 3
+"""Within enlarged pixels, neighbors differ so many times less than between them, whatever H.264 did to them."""
 TENSOR = ".safetensors"
 NOTE = "about.json"
 
@@ -25,6 +28,29 @@ def enlarged(frames_THW3: np.ndarray) -> np.ndarray:
     """Return frames, tiny ones enlarged by whole pixels."""
     scale = SCALE if frames_THW3.shape[1] < SMALL else 1
     return frames_THW3.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def as_drawn(frames_THW3: np.ndarray) -> np.ndarray:
+    """Undo `enlarged`: return the frames (T, H, W, 3) uint8 that it was given, but for what H.264 changed.
+
+    Frames of which squares of pixels are not alike were not enlarged, and stay as they are.
+    """
+    t, height, width, _ = frames_THW3.shape
+    small = SCALE * MULTIPLE
+    if height % small or width % small or height // SCALE >= SMALL or not _squares(frames_THW3[:: max(1, t // 4)]):
+        return frames_THW3
+    squares = frames_THW3.reshape(t, height // SCALE, SCALE, width // SCALE, SCALE, 3)
+    return np.rint(squares.mean((2, 4))).astype(np.uint8)
+
+
+def _squares(frames_THW3: np.ndarray) -> bool:
+    """Say whether squares of SCALE x SCALE pixels are each of about one color."""
+    within = between = 0.0
+    for axis in (1, 2):
+        steps = np.abs(np.diff(frames_THW3.astype(np.int16), axis=axis)).mean((0, 3 - axis, 3))
+        edges = np.arange(1, len(steps) + 1) % SCALE == 0
+        within, between = within + float(steps[~edges].mean()), between + float(steps[edges].mean())
+    return ALIKE * within <= between
 
 
 def write_shown(

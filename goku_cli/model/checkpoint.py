@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from goku_cli.errors import GokuError, UsageError
+from goku_cli.model.codec import Codec, codec_fingerprint, load_codec
 from goku_cli.publish import sha256
 
 COMPLETE = "COMPLETE.json"
@@ -138,3 +140,17 @@ def read_config(checkpoint: Path) -> dict[str, Any]:
 def read_weights(checkpoint: Path, name: str) -> dict[str, torch.Tensor]:
     """Return one set of a checkpoint's weights."""
     return load_file(verified(checkpoint, name))
+
+
+def read_codec(checkpoint: Path, config: Mapping[str, Any], tile: int = 0) -> Codec:
+    """Return the codec of a transformer's checkpoint, of which `config` is the config.json; see `load_codec`.
+
+    Raises:
+        UsageError: it is gone, or not the one that the checkpoint was trained with, or `tile` is impossible.
+        GokuError: its weights are damaged.
+    """
+    folder = checkpoint / config["data"]["codec"]  # within a converted checkpoint, elsewhere for a trained one
+    codec = load_codec(folder, tile)
+    if codec_fingerprint(folder) != config["data"]["codec_sha256"]:
+        raise UsageError(f"{folder} is not the VAE that {checkpoint} was trained with")
+    return codec

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from goku_cli.errors import UsageError
-from goku_cli.manifest.figures import pivot
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.recipe import find, read_toml
 from goku_cli.report.charts import Histogram, Plot, histogram, plot
 from goku_cli.report.funnel import BALANCED, Step, base_selection, funnel
 from goku_cli.report.pictures import filmstrip, jpeg_uri
+from goku_cli.report.results import Results, results_of
 from goku_cli.report.training import curves, lasting, read_lines
 
 SHEET = 24
@@ -28,18 +28,6 @@ class ClassShare:
     clips: int
     before: float
     after: float
-
-
-@dataclass(frozen=True)
-class Results:
-    """The figures of one suite over one set of samples."""
-
-    name: str
-    suite: str
-    expected: int
-    """Samples that should have been scored."""
-    columns: list[str]
-    lines: list[list[Any]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ def gather(manifest: Manifest, name: str | None) -> Report:
         conflicts=_conflicts(manifest),
         failures=manifest.query("SELECT stage, item, reason FROM failures ORDER BY failed DESC LIMIT 50"),
         samples=_samples(manifest),
-        results=_results(manifest),
+        results=results_of(manifest),
         plots=_curves(manifest),
         runs=manifest.query("SELECT id, command, started, status, seconds, counts FROM runs ORDER BY id DESC LIMIT 30"),
     )
@@ -156,21 +144,6 @@ def _samples(manifest: Manifest) -> list[Row]:
     rows = manifest.query(f"SELECT id, name, prompt, path, seed FROM samples ORDER BY run DESC, id LIMIT {SAMPLES}")
     strips = [row | {"picture": filmstrip(manifest.path.parent / row["path"])} for row in rows]
     return [row for row in strips if row["picture"]]
-
-
-def _results(manifest: Manifest) -> list[Results]:
-    """Return one table per suite of every set of samples, the newest set first."""
-    found = []
-    for row in manifest.query(
-        "SELECT name, suite, max(expected) AS expected FROM results GROUP BY ALL"
-        " ORDER BY max(run) DESC, name, suite DESC"
-    ):
-        figures = manifest.query(
-            "SELECT metric, tag, value, low, high, n FROM results WHERE name = ? AND suite = ?",
-            [row["name"], row["suite"]],
-        )
-        found.append(Results(row["name"], row["suite"], row["expected"], *pivot(figures)))
-    return found
 
 
 def _curves(manifest: Manifest) -> list[Plot]:

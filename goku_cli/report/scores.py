@@ -6,6 +6,7 @@ from typing import Any
 
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.report.pictures import filmstrip
+from goku_cli.report.results import Results, results_of
 
 SHOWN = 12
 """Samples at either end of a metric."""
@@ -29,6 +30,8 @@ class Scores:
     name: str
     coverage: Sequence[str]
     """What was expected, found and scored, and what the reader must know, a line each."""
+    results: list[Results]
+    """A table for each suite."""
     figures: list[Row]
     """Rows of `results`."""
     ends: list[Ends]
@@ -45,7 +48,8 @@ def gather_scores(
         "SELECT * FROM results WHERE name = ? ORDER BY suite = 'stages', suite DESC, metric, tag", [name]
     )
     ends = [_ends(manifest, name, metric) for metric in metrics or LOOKED_AT]
-    return Scores(name, coverage, figures, [one for one in ends if one.lowest], comparison)
+    results = results_of(manifest, name)
+    return Scores(name, coverage, results, figures, [one for one in ends if one.lowest], comparison)
 
 
 def _ends(manifest: Manifest, name: str, metric: str) -> Ends:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from goku_cli.errors import UsageError
 from goku_cli.model import checkpoint
-from goku_cli.model.codec import Codec, codec_fingerprint, latent_statistics, load_codec
+from goku_cli.model.codec import Codec, latent_statistics
 from goku_cli.model.guidance import BATCH_TOKENS, Drawn, Guidance, Share, batches, draw
 from goku_cli.model.linear_codec import to_frames
 from goku_cli.model.noise import noise
@@ -112,10 +112,7 @@ class Generator:
         objective = objective_of(config, folder)
         model = Goku(build(ModelConfig, config["model"], where=f"{folder}/config.json"))
         model.load_state_dict(checkpoint.read_weights(folder, checkpoint.weights_file(folder, weights)))
-        codec_folder = folder / config["data"]["codec"]  # within a converted checkpoint, elsewhere for a trained one
-        codec = load_codec(codec_folder, tile)
-        if codec_fingerprint(codec_folder) != config["data"]["codec_sha256"]:
-            raise UsageError(f"{codec_folder} is not the VAE that {folder} was trained with")
+        codec = checkpoint.read_codec(folder, config, tile)
         text = load_text_encoder(config["data"]["text"]) if model.config.text_dim else None
         found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model, codec, text, config, objective, found, offload)

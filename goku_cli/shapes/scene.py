@@ -10,7 +10,7 @@ Okawa et al. 2023 (arXiv 2310.09336) do: every color and every shape is trained,
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -137,20 +137,38 @@ def draw_scene(
     if task not in RADII:
         raise ValueError(f"unknown task {task!r}; choose one of {', '.join(RADII)}")
     camera = Camera(CAMERAS[rng.integers(1, len(CAMERAS))]) if task == "camera" else Camera()
+    empty = draw_empty(rng, task, aspect, camera)
+    kinds = _draw_kinds(rng, task, pairs, weights)
+    return place_things(rng, empty, kinds, _draw_velocities(rng, task, len(kinds)), seconds)
+
+
+def draw_empty(rng: np.random.Generator, task: str, aspect: float, camera: Camera) -> Scene:
+    """Draw the ground of a scene on which nothing lies yet."""
     background = float(rng.uniform(0.42, 0.58))
     lattice = (float(rng.uniform(0, 1)), float(rng.uniform(0, 1)))
-    kinds = _draw_kinds(rng, task, pairs, weights)
-    velocities = _draw_velocities(rng, task, len(kinds))
+    return Scene(task, (), aspect, camera, background, lattice)
+
+
+def place_things(
+    rng: np.random.Generator, empty: Scene, kinds: Sequence[Pair], velocities: Sequence[tuple[float, float]],
+    seconds: float, relation: str | None = None,
+) -> Scene:  # fmt: skip
+    """Draw one size and a place for each thing, so that nothing overlaps or leaves the frame for `seconds`.
+
+    `relation` is how the first of two lies to the second; any that has a name will do for a position without one.
+    Raises ValueError when no such scene was found.
+    """
+    wanted = (relation,) if relation else tuple(RELATIONS)
     for _ in range(_TRIES):
-        radius = float(rng.uniform(*RADII[task]))
+        radius = float(rng.uniform(*RADII[empty.task]))
         things = tuple(
-            Thing(color, shape, radius, float(rng.uniform(0, aspect)), float(rng.uniform(0, 1)), vx, vy)
+            Thing(color, shape, radius, float(rng.uniform(0, empty.aspect)), float(rng.uniform(0, 1)), vx, vy)
             for (color, shape), (vx, vy) in zip(kinds, velocities, strict=True)
         )
-        scene = Scene(task, things, aspect, camera, background, lattice)
-        if _is_clear(scene, seconds) and (task != "position" or relation_of(*things) is not None):
+        scene = replace(empty, things=things)
+        if _is_clear(scene, seconds) and (empty.task != "position" or relation_of(*things) in wanted):
             return scene
-    raise ValueError(f"no {task} scene of {seconds:g} s fits a frame of aspect {aspect:g}: make it shorter")
+    raise ValueError(f"no {empty.task} scene of {seconds:g} s fits a frame of aspect {empty.aspect:g}: make it shorter")
 
 
 def direction_of(vx: float, vy: float) -> str:
