@@ -124,7 +124,7 @@ def test_the_page_shows_both_ends_and_escapes_what_it_shows(manifest, tmp_path):
     write_scores(gather_scores(manifest, "set", ["video: 3 <of> 3"], ["video.sharpness"]), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "<script" not in page and "&lt;script&gt;" in page and "3 &lt;of&gt; 3" in page
-    assert page.count("data:image/jpeg") == 4 and "default-src 'none'" in page
+    assert page.count('src="data:image/webp') == 4 and "default-src 'none'" in page
 
 
 def test_distances_and_vae_say_what_they_need(manifest):

@@ -194,7 +194,7 @@ def test_the_page_of_a_run(told, tmp_path):
     for heading in ("Curves", "Previews", "Events", "Recipe"):
         assert f"<h2>{heading}</h2>" in page
     assert "<b>blue</b>" not in page and "&lt;b&gt;blue" in page and "<b>its" not in page
-    assert page.count("data:image/jpeg") == 4
+    assert page.count('src="data:image/webp') == 4 and page.count("<source media") == 4  # they play
     assert [len(preview.drawn) for preview in previews(told)] == [2, 2]
     chromium = shutil.which("chromium")
     if chromium is not None:

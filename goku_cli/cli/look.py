@@ -35,12 +35,17 @@ SHIFT_SIZES = ("288x512", "480x864", "720x1280")
 SHIFT_FRAMES = (1, 49, 97, 241)
 SHIFT_STEPS = 50
 NEWEST_EVENTS = 10
+LISTED_SAMPLES = 20
+OF_A_SAMPLE = ("prompt", "seed", "frames", "height", "width", "path")
+"""Columns that are printed."""
 
 
 def show(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[MANIFEST|RUN]", help="PATH, PATH#SELECTION or a run's folder; or from the pipe."),
+        typer.Argument(
+            metavar="[MANIFEST|RUN]", help="PATH, PATH#SELECTION, PATH#SAMPLES or a run's folder; or from the pipe."
+        ),
     ] = None,
     failures: Annotated[bool, typer.Option("--failures", help="List what failed, and why.")] = False,
     clip: Annotated[str | None, typer.Option(help="Every row about one clip; the start of its id is enough.")] = None,
@@ -61,7 +66,8 @@ def show(
 ) -> None:
     """Look at a manifest: the funnel from raw files to latents, or what an option asks for. Changes nothing.
 
-    Of a training run's folder it shows the curves, also while it goes on; --html shows previews and events too.
+    Of a training run's folder it shows the curves, also while it goes on; --html shows previews and events too. Of a
+    set of samples it shows figures and files; --html plays them.
 
     Example: goku show manifests/my.duckdb --sql "SELECT metric, avg(value) FROM scores GROUP BY metric"
     """
@@ -80,10 +86,7 @@ def show(
         if verify:
             _verify(opened, latents)
         elif html is not None:
-            from goku_cli.report.page import write_report
-
-            write_report(opened, name, html)
-            sys.stdout.write(f"{html}\n")
+            _page(opened, name, html)
         elif failures:
             _rows("failures", opened.query("SELECT stage, reason, partial, item FROM failures ORDER BY ALL"), as_json)
         elif losses is not None:
@@ -229,9 +232,25 @@ def _verify(manifest: "Manifest", latents: int | None) -> None:
     say(f"{manifest.path} is sound")
 
 
+def _page(manifest: "Manifest", name: str | None, path: Path) -> None:
+    from goku_cli.report.page import write_report, write_scores
+    from goku_cli.report.samples import is_set
+    from goku_cli.report.scores import gather_samples
+
+    if name is not None and is_set(manifest, name):
+        write_scores(gather_samples(manifest, name), path)
+    else:
+        write_report(manifest, name, path)
+    sys.stdout.write(f"{path}\n")
+
+
 def _overview(manifest: "Manifest", name: str | None, as_json: bool) -> None:
     from goku_cli.report.funnel import base_selection, funnel
+    from goku_cli.report.samples import is_set
 
+    if name is not None and is_set(manifest, name):
+        _samples(manifest, name, as_json)
+        return
     steps = funnel(manifest, base_selection(manifest, name))
     counts = {name: manifest.value(f"SELECT count(*) FROM {name}") for name in TABLES}
     if as_json:
@@ -241,6 +260,23 @@ def _overview(manifest: "Manifest", name: str | None, as_json: bool) -> None:
     lines = [[step.label if step.kind == "left" else f"  - {step.label}", step.count, step.unit] for step in steps]
     table(str(manifest.path), ["", "count", ""], lines, to=stdout)
     table("tables", ["table", "rows"], [[name, count] for name, count in counts.items() if count], to=stdout)
+
+
+def _samples(manifest: "Manifest", name: str, as_json: bool) -> None:
+    from goku_cli.report.results import results_of
+    from goku_cli.report.samples import samples_of
+
+    rows = [{column: row[column] for column in OF_A_SAMPLE} for row in samples_of(manifest, name)]
+    results = results_of(manifest, name)
+    if as_json:
+        suites = {one.suite: [dict(zip(one.columns, line, strict=True)) for line in one.lines] for one in results}
+        sys.stdout.write(json.dumps({"samples": rows, "results": suites}) + "\n")
+        return
+    for one in results:
+        table(f"{one.suite}: {name}", one.columns, one.lines, to=stdout)
+    shown = rows[:LISTED_SAMPLES]
+    table(f"{name}, {len(shown)} of {len(rows)}", [*OF_A_SAMPLE], [list(row.values()) for row in shown], to=stdout)
+    say(f"see them move with: goku show {manifest.path}#{name} --html samples.html")
 
 
 def _run(folder: Path, html: Path | None, as_json: bool) -> None:

@@ -10,8 +10,9 @@ from goku_cli.manifest.store import Manifest, Row
 from goku_cli.recipe import find, read_toml
 from goku_cli.report.charts import Histogram, Plot, histogram, plot
 from goku_cli.report.funnel import BALANCED, Step, base_selection, funnel
-from goku_cli.report.pictures import filmstrip, jpeg_uri
+from goku_cli.report.pictures import jpeg_uri
 from goku_cli.report.results import Results, results_of
+from goku_cli.report.samples import played
 from goku_cli.report.training import curves, lasting, read_lines
 
 SHEET = 24
@@ -141,9 +142,7 @@ def _conflicts(manifest: Manifest) -> list[Row]:
 
 
 def _samples(manifest: Manifest) -> list[Row]:
-    rows = manifest.query(f"SELECT id, name, prompt, path, seed FROM samples ORDER BY run DESC, id LIMIT {SAMPLES}")
-    strips = [row | {"picture": filmstrip(manifest.path.parent / row["path"])} for row in rows]
-    return [row for row in strips if row["picture"]]
+    return played(manifest, manifest.query(f"SELECT * FROM samples ORDER BY run DESC, id LIMIT {SAMPLES}"))
 
 
 def _curves(manifest: Manifest) -> list[Plot]:

@@ -1,22 +1,24 @@
 """What a set of samples scored, for a page: every figure, and the samples that a metric puts highest and lowest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.report.pictures import filmstrip
 from goku_cli.report.results import Results, results_of
+from goku_cli.report.samples import played, samples_of
 
 SHOWN = 12
 """Samples at either end of a metric."""
+LISTED = 96
+"""Samples of a set that are shown in order."""
 LOOKED_AT = ("shapes.strict", "video.sharpness")
 """Metrics whose ends are shown when none is asked for."""
 
 
 @dataclass(frozen=True)
 class Ends:
-    """The samples at both ends of a metric: rows with prompt, seed, value and picture."""
+    """The samples at both ends of a metric: rows with prompt, seed, value and player."""
 
     metric: str
     lowest: list[Row]
@@ -37,6 +39,8 @@ class Scores:
     ends: list[Ends]
     comparison: tuple[str, list[str], list[list[Any]]] | None
     """What it was compared with: a line, columns and lines."""
+    samples: list[Row] = field(default_factory=list)
+    """The set itself, with players, when that was asked for."""
 
 
 def gather_scores(
@@ -52,17 +56,20 @@ def gather_scores(
     return Scores(name, coverage, results, figures, [one for one in ends if one.lowest], comparison)
 
 
+def gather_samples(manifest: Manifest, name: str) -> Scores:
+    """Read a set of samples to look at it, whether it was scored or not."""
+    rows = samples_of(manifest, name)
+    first = f"the first {LISTED} of " if len(rows) > LISTED else ""
+    lines = [f"{first}{len(rows):,} samples of {rows[0]['checkpoint']}"]
+    return replace(gather_scores(manifest, name, lines), samples=played(manifest, rows[:LISTED]))
+
+
 def _ends(manifest: Manifest, name: str, metric: str) -> Ends:
     rows = manifest.query(
-        "SELECT id, prompt, seed, path, arg_max(value, sample_scores.run) AS value FROM sample_scores"
+        "SELECT id, name, prompt, seed, path, fps, arg_max(value, sample_scores.run) AS value FROM sample_scores"
         " JOIN samples ON sample = id WHERE name = ? AND metric = ? GROUP BY ALL HAVING value IS NOT NULL"
         " ORDER BY value, id",
         [name, metric],
     )
     count = min(SHOWN, (len(rows) + 1) // 2)
-    return Ends(metric, _pictured(manifest, rows[:count]), _pictured(manifest, rows[len(rows) - count :][::-1]))
-
-
-def _pictured(manifest: Manifest, rows: list[Row]) -> list[Row]:
-    shown = [row | {"picture": filmstrip(manifest.path.parent / row["path"])} for row in rows]
-    return [row for row in shown if row["picture"]]
+    return Ends(metric, played(manifest, rows[:count]), played(manifest, rows[len(rows) - count :][::-1]))

@@ -12,7 +12,7 @@ import numpy as np
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.jsonlines import entries
 from goku_cli.report.charts import Curves, Plot, blocks, plot
-from goku_cli.report.pictures import filmstrip
+from goku_cli.report.pictures import Player, player
 
 CHARTS = {
     "loss": "loss|held_out_loss",
@@ -29,7 +29,9 @@ CHARTS = {
 }
 """Charts and the figures that are drawn in each; every other figure has a chart of its own."""
 PREVIEW_STEPS = 8
-"""Most pictures of one prompt: the first and the last, and others between them."""
+"""Most clips of one prompt: the first and the last, and others between them."""
+PREVIEW_SIDE = 240
+"""Pixels of the page that one of them takes: four stand side by side."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,10 @@ class Event:
 
 @dataclass(frozen=True)
 class Preview:
-    """What the model made of a prompt, step by step: (step, picture as a data URI)."""
+    """What the model made of a prompt, step by step."""
 
     prompt: str
-    drawn: list[tuple[int, str]]
+    drawn: list[tuple[int, Player]]
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,8 @@ def _events(folder: Path) -> list[Event]:
 
 
 def previews(folder: Path) -> list[Preview]:
-    """Return what a run drew while it learned, with pictures; the prompts of the newest step first."""
+    """Return what a run drew while it learned; the prompts of the newest step first."""
+    data = json.loads((folder / "recipe.json").read_text(encoding="utf-8")).get("data", {})
     steps = sorted(folder.glob("previews/step-*/prompts.json"), key=lambda path: int(path.parent.name[5:]))
     drawn: dict[str, list[tuple[int, Path]]] = {}
     for path in reversed(steps):
@@ -174,10 +177,10 @@ def previews(folder: Path) -> list[Preview]:
             found = next(iter(sorted(path.parent.glob(f"{i:02d}.*"))), None)
             if found is not None:
                 drawn.setdefault(prompt, []).insert(0, (int(path.parent.name[5:]), found))
-    return [Preview(prompt, _pictures(files)) for prompt, files in drawn.items()]
+    return [Preview(prompt, _players(files, data.get("fps"))) for prompt, files in drawn.items()]
 
 
-def _pictures(files: list[tuple[int, Path]]) -> list[tuple[int, str]]:
+def _players(files: list[tuple[int, Path]], fps: float | None) -> list[tuple[int, Player]]:
     chosen = np.unique(np.linspace(0, len(files) - 1, PREVIEW_STEPS).round().astype(int))
-    strips = [(files[i][0], filmstrip(files[i][1])) for i in chosen]
-    return [(step, strip) for step, strip in strips if strip is not None]
+    found = [(files[i][0], player(files[i][1], fps, PREVIEW_SIDE)) for i in chosen]
+    return [(step, one) for step, one in found if one is not None]
