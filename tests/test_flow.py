@@ -51,3 +51,21 @@ def test_guided_targets_are_the_guided_noise(kind):
 
     a, b = torch.randn(3, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
     torch.testing.assert_close(flow.guide(predicted(a), predicted(b), 4.0), predicted(flow.guide(a, b, 4.0)))
+
+
+@pytest.mark.parametrize("t", [0.0, 0.5, 0.95, 0.99, 1.0])
+def test_the_way_to_the_right_data_is_the_velocity_and_shrinks_with_the_noise_at_the_end(t):
+    x_0, x_1 = torch.randn(2, 7, dtype=torch.float64)
+    t = torch.tensor(t, dtype=torch.float64)
+    found = flow.velocity_to(x_1, flow.interpolate(x_0, x_1, t), t)
+    share = torch.ones_like(t) if t < 0.951 else (1 - t) / 0.05
+    torch.testing.assert_close(found, share * flow.velocity(x_0, x_1))
+
+
+def test_the_way_to_predicted_data_is_computed_in_float32_whatever_the_network_gives():
+    x_1, x_t, t = torch.randn(64).bfloat16(), torch.randn(64).bfloat16(), torch.rand(64)
+    wanted = (x_1.double() - x_t.double()) / (1 - t.double()).clamp(min=0.05)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = flow.velocity_to(x_1, x_t, t)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)

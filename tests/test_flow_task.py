@@ -13,6 +13,7 @@ from goku_cli.errors import GokuError
 from goku_cli.manifest.shards import ShardReader, checksum, write_shard
 from goku_cli.manifest.store import Manifest
 from goku_cli.model.objective import Objective
+from goku_cli.model.packing import patchify
 from goku_cli.model.presets import ModelConfig
 from goku_cli.recipe import build
 from goku_cli.train.data import Index, Latents, Order, Place
@@ -21,6 +22,7 @@ from goku_cli.train.plan import prepare
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Flow, Optimization, Recipe
 
+DATA = Objective(predicts="data")
 RECIPE = Recipe("flow", Optimization(steps=4, tokens_per_step=200, lr=1e-3), size="nano", flow=Flow(text_dropout=0.3))
 
 
@@ -31,7 +33,7 @@ def run(tmp_path_factory):
         return prepare(manifest, "small", RECIPE, "task", folder / "runs")
 
 
-def task(run, rank=0, world=1, **settings):
+def task(run, rank=0, world=1, sequence=1, objective=None, **settings):
     import json
 
     plan = json.loads((run.folder / "recipe.json").read_text())
@@ -40,8 +42,9 @@ def task(run, rank=0, world=1, **settings):
     latents = Latents(
         index, run.folder.parent.parent, Place(*plan["null_text"]), seed=0, image_share=0.5, text_dropout=0.3
     )
-    ranks = Ranks(rank, world)
-    made = FlowTask(recipe, build(ModelConfig, plan["model"], where="plan"), Objective(), latents, ranks)
+    ranks = Ranks(rank, world, sequence)
+    config = build(ModelConfig, plan["model"], where="plan")
+    made = FlowTask(recipe, config, objective or Objective(), latents, ranks)
     generator = torch.Generator().manual_seed(1)
     for parameter in made.model.parameters():  # awake: at the start all gradients but the last layer's are zero
         torch.nn.init.normal_(parameter, std=0.05, generator=generator)
@@ -58,12 +61,55 @@ def gradients(tasks, step):
     return [sum(zero if p.grad is None else p.grad for p in column) / len(tasks) for column in columns]
 
 
-@pytest.mark.parametrize(("world", "max_tokens"), [(2, 0), (3, 0), (1, 60), (2, 60)])
-def test_another_number_of_ranks_or_packs_has_the_same_gradient(run, world, max_tokens):
-    alone = gradients([task(run)], 3)
-    shared = gradients([task(run, rank, world, max_tokens=max_tokens) for rank in range(world)], 3)
+@pytest.mark.parametrize(
+    ("world", "max_tokens", "objective"),
+    [(2, 0, Objective()), (3, 0, Objective()), (1, 60, Objective()), (2, 60, Objective()), (2, 60, DATA)],
+)
+def test_another_number_of_ranks_or_packs_has_the_same_gradient(run, world, max_tokens, objective):
+    alone = gradients([task(run, objective=objective)], 3)
+    kwargs = {"max_tokens": max_tokens, "objective": objective}
+    shared = gradients([task(run, rank, world, **kwargs) for rank in range(world)], 3)
     for a, b in zip(alone, shared, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_predicted_data_cost_what_their_velocity_does_each_sample_at_its_own_time(run, half):
+    one = task(run, objective=DATA)
+    (batch,) = one.prepare(0).batches
+    assert len(set(batch.t_B.tolist())) > 5
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        output = one.model(batch.x_t, batch.t_B)
+        found = batch.sums(one._errors(one.model, batch))
+    assert output.dtype == (torch.bfloat16 if half else torch.float32)
+    rows = [row["here"] for row in batch.rows]
+    parts = (x.double().split(rows) for x in (output, batch.x_t.tokens, batch.target))
+    for error, t, x_1, x_t, target in zip(found, batch.t_B.double(), *parts, strict=True):
+        wanted = ((x_1 - x_t) / max(1 - t, 0.05) - target).square().sum()
+        assert float(error) == pytest.approx(float(wanted), rel=1e-5)
+
+
+@pytest.mark.parametrize(("samples", "degree"), [(8, 2), (8, 7), (2, 7)])
+def test_a_stretch_of_a_pack_costs_what_it_does_in_the_whole(run, samples, degree):
+    """Seven stretches of 240 tokens are filled up at the end of two samples, and of 30 the last has no true one."""
+    examples = task(run).latents.held_out(9)[::-1][-samples:]
+    t_B = torch.linspace(0.05, 0.99, len(examples))
+
+    def errors(**place):
+        one = task(run, objective=DATA, **place)
+        return one._errors(lambda pack, t: pack.tokens / 2, one._corrupted(examples, t_B, 1.0, 0))
+
+    stretches = [errors(rank=rank, world=degree, sequence=degree) for rank in range(degree)]
+    torch.testing.assert_close(torch.cat(stretches), errors())
+
+
+def test_the_right_data_cost_nothing_at_any_time(run):
+    one = task(run, objective=DATA)
+    examples = one.latents.held_out(9)
+    x_1 = torch.cat([patchify(example.latent) for example in examples])
+    batch = one._corrupted(examples, torch.linspace(0.05, 0.999, len(examples)), 1.0, 0)
+    assert float(one._errors(lambda pack, t: x_1, batch).max()) == 0
+    assert float(one._errors(lambda pack, t: x_1 + 0.01, batch).min()) > 1e-4
 
 
 def test_noise_belongs_to_the_sample_and_the_step(run):

@@ -1,5 +1,6 @@
 """Guidance, its intervals, cached texts and cached steps, on a small random model."""
 
+import copy
 import itertools
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from goku_cli.model.noise import noise
 from goku_cli.model.objective import Objective
 from goku_cli.model.packing import pack, unpack
 from goku_cli.model.process import sampling_times
+from goku_cli.model.shift import ShiftLaw
+from goku_cli.model.transformer import Goku
 
 CPU = torch.device("cpu")
 PLAIN = Guidance(steps=4, strength=3.0, solver="euler")
@@ -93,6 +96,54 @@ def test_a_step_cache_is_exact_at_zero_and_skips_all_but_the_first_block_without
     bold = draw(model, Objective(), start(), conditions, replace(PLAIN, cache=1e9), CPU)
     close(careful.latents, exact.latents)
     assert (careful.skipped, careful.evaluations, bold.skipped) == (0, 4, 3)
+
+
+class OfData(Goku):
+    """A velocity network that says where its velocity leads."""
+
+    def forward(self, pack, t_B, cache=None):
+        return pack.tokens + pack.vision.spread((1 - t_B)[:, None]) * super().forward(pack, t_B, cache)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {}, {"strength": 1.0}, {"image_strength": 2.0}, {"interval": (0.2, 0.6)}, {"zero_init": 1}, {"cache": 1e9},
+        {"solver": "midpoint"}, {"solver": "unipc"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_predicted_data_are_drawn_as_by_the_velocity_that_leads_to_them(model, conditions, how):
+    twin = copy.deepcopy(model)
+    twin.__class__ = OfData
+    settings, objective = replace(PLAIN, **how), Objective(shift=ShiftLaw(60.0))  # 4.8 and 1.9: each its own times
+    wanted = draw(model, objective, start(), conditions, settings, CPU)
+    found = draw(twin, replace(objective, predicts="data"), start(), conditions, settings, CPU)
+    close(found.latents, wanted.latents)
+    assert (found.evaluations, found.skipped) == (wanted.evaluations, wanted.skipped)
+
+
+def test_predicted_data_are_guided_in_float32_where_the_network_gives_bfloat16(conditions):
+    """The last step ends at the guided data, to which bfloat16 would leave a few hundredths."""
+    model = random_model(image_condition=True)
+    x_0 = [x.float() for x in start()]
+    given = [replace(c, text=c.text.float(), empty=c.empty.float(), first_frame=first_of(c)) for c in conditions]
+    how = replace(PLAIN, steps=1)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = draw(model, Objective(predicts="data"), x_0, given, how, CPU).latents
+        branches = [
+            pack(x_0, [text(c) for c in given], first_frames=[c.first_frame for c in given])
+            for text in (lambda c: c.text, lambda c: c.empty)
+        ]
+        outputs = [model(branch, torch.zeros(2)) for branch in branches]
+    assert {x.dtype for x in outputs} == {torch.bfloat16} and {x.dtype for x in found} == {torch.float32}
+    # One pack of both branches rounds as each alone, but for single outputs.
+    wanted = unpack(guide(*(x.float() for x in outputs), how.strength), SHAPES)
+    assert all((a - b).abs().median() < 1e-5 for a, b in zip(found, wanted, strict=True))
+
+
+def first_of(condition):
+    return None if condition.first_frame is None else condition.first_frame.float()
 
 
 def test_classes_are_drawn_by_their_label():

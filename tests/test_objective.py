@@ -14,10 +14,11 @@ from goku_cli.errors import UsageError
 from goku_cli.model import ddpm, process
 from goku_cli.model.objective import Density, Objective
 from goku_cli.model.shift import ShiftLaw
-from goku_cli.recipe import build
+from goku_cli.recipe import build, changes
 from goku_cli.sample.generate import objective_of
 from goku_cli.train.settings import Recipe
 
+DATA = Objective(predicts="data")
 PLAIN = ShiftLaw(1.0, spatial=0.0, temporal=0.0)
 IMAGE, VIDEO = (4, 1, 6, 10), (4, 9, 60, 104)
 U = torch.linspace(0.005, 0.995, 199, dtype=torch.float64)
@@ -88,6 +89,27 @@ def test_the_exact_velocity_has_the_conditional_variance_as_its_loss(t):
     exact = mu + (t * s**2 - (1 - t)) / variance * (x_t - t * mu)
     loss = (process.target(Objective(), x_0, x_1, at) - exact).square().mean()
     assert float(loss) == pytest.approx(s**2 / variance, rel=0.01)
+    # The exact data, their mean given x_t, are the same field, and cost the same.
+    mean = mu + t * s**2 / variance * (x_t - t * mu)
+    field = process.prediction(DATA, mean, x_t, at)
+    torch.testing.assert_close(field, exact)
+    same = (process.target(DATA, x_0, x_1, at) - field).square().mean()
+    assert float(same) == pytest.approx(float(loss), rel=1e-9)
+
+
+@pytest.mark.parametrize("t", [0.0, 0.7, 0.96, 0.999, 1.0])
+def test_a_network_that_knows_the_data_costs_nothing_however_little_noise_is_left(t):
+    x_0, x_1 = torch.randn(2, 1000)
+    x_t = process.corrupt(DATA, x_0, x_1, torch.tensor(t))
+    assert torch.equal(
+        process.prediction(DATA, x_1, x_t, torch.tensor(t)), process.target(DATA, x_0, x_1, torch.tensor(t))
+    )
+
+
+@pytest.mark.parametrize("objective", [Objective(), Objective("ddpm-v"), Objective("ddpm-eps")])
+def test_what_predicts_no_data_is_left_as_it_is(objective):
+    output = torch.randn(3)
+    assert process.prediction(objective, output, torch.randn(3), torch.tensor(0.3)) is output
 
 
 @pytest.mark.parametrize(("schedule", "theirs"), [("linear", "linear"), ("cosine", "squaredcos_cap_v2")])
@@ -119,6 +141,8 @@ def test_a_right_prediction_gives_back_noise_and_data(kind):
         ({"density": {"name": "logitnormal"}}, 'did you mean "logit-normal"'),
         ({"density": {"scale": 0.0}}, "above 0"),
         ({"density": {"name": "mode", "scale": 2.0}}, "from -1 to 1.752"),
+        ({"predicts": "dta"}, 'did you mean "data"'),
+        ({"kind": "ddpm-eps", "predicts": "data"}, 'predicts = "data" is for kind = "flow", not "ddpm-eps"; leave'),
         ({"shift": {"base": -1.0}}, "above 0"),
         ({"shift": {"spatail": 0.0}}, 'did you mean "spatial"'),
     ],
@@ -130,9 +154,25 @@ def test_a_recipes_bad_objective_is_told_in_one_line(table, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_recipe_that_does_not_say_what_is_predicted_learns_the_velocity_under_its_old_name():
+    table = {"shift": {"base": 4.0, "spatial": 0.0}, "density": {"loc": -0.5}}
+    for more in ({}, {"predicts": "velocity"}):
+        objective = build(Objective, table | more, where="my.toml")
+        assert objective.predicts == "velocity" and changes(objective) == table
+    assert changes(build(Objective, {"predicts": "data"}, where="my.toml")) == {"predicts": "data"}
+
+
+def test_a_checkpoint_from_before_there_was_a_choice_predicts_the_velocity():
+    table = asdict(Objective(shift=ShiftLaw(2.0)))
+    del table["predicts"]
+    assert objective_of({"kind": "flow", "objective": table}, Path("step-000001")) == Objective(shift=ShiftLaw(2.0))
+
+
 def test_a_checkpoints_config_gives_the_objective_back():
     objective = Objective("ddpm-v", "cosine", Density("mode", scale=1.29), ShiftLaw(2.0))
     config = {"kind": "flow", "objective": json.loads(json.dumps(asdict(objective)))}
     assert objective_of(config, Path("step-000001")) == objective
+    config["objective"] = json.loads(json.dumps(asdict(DATA)))
+    assert objective_of(config, Path("step-000001")) == DATA
     with pytest.raises(UsageError, match="step-000001 was made by an older goku; train again"):
         objective_of({"kind": "flow", "flow": {"shift": 4.0}}, Path("step-000001"))

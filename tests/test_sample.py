@@ -1,6 +1,7 @@
 """`goku sample` from the command line, on checkpoints with random weights."""
 
 import json
+import shutil
 import subprocess
 
 import av
@@ -16,6 +17,9 @@ from safetensors.numpy import load_file
 from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.shown import read_about, read_shown
+from goku_cli.model.checkpoint import finish
+from goku_cli.model.codec import codec_fingerprint
+from goku_cli.model.linear_codec import LinearCodec
 from goku_cli.sample.generate import Generator
 from goku_cli.sample.prompts import Wish, read_prompts, requests
 from goku_cli.sample.request import Request
@@ -162,6 +166,26 @@ def test_a_server_rewrites_prompts_once(folder):
 def test_what_cannot_be_drawn_is_one_line(folder, words, says):
     done = goku(folder, "sample", *words, "--steps", "2", "-m", "s.duckdb")
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("noticed", "says"), [(True, "is not the VAE"), (False, "have 4 channels, those of")])
+@pytest.mark.parametrize("ranks", ["1", "2"])
+def test_a_vae_of_other_channels_is_told_before_any_weights_are_read(
+    folder, tmp_path, monkeypatch, ranks, noticed, says
+):
+    other = shutil.copytree(folder / "plain", tmp_path / "other")
+    LinearCodec.fit([torch.rand(3, 9, 48, 80) * 2 - 1], 4).save(other / "vae")
+    config = json.loads((other / "config.json").read_text())
+    if not noticed:
+        config["data"]["codec_sha256"] = codec_fingerprint(other / "vae")
+    (other / "config.json").write_text(json.dumps(config))
+    (other / "COMPLETE.json").unlink()
+    finish(other, tmp_path / "sealed")
+    (tmp_path / "sealed" / "ema.safetensors").write_bytes(b"")
+    monkeypatch.setattr("goku_cli.sample.work.draw_on_ranks", None)
+    done = goku(folder, "sample", str(tmp_path / "sealed"), *QUICK, "-p", "x", "--ranks", ranks)
+    assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 

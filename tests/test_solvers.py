@@ -9,12 +9,13 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from goku_cli.errors import UsageError
 from goku_cli.model import ddpm
 from goku_cli.model.objective import Objective
-from goku_cli.model.process import sampling_times
+from goku_cli.model.process import prediction, sampling_times
 from goku_cli.model.shift import ShiftLaw
 from goku_cli.model.solvers import SOLVERS, check_solver, solve
 
 MU, S = 1.5, 0.4
 FLOW = Objective()
+DATA = Objective(predicts="data")
 PLAIN = ShiftLaw(1.0, spatial=0.0, temporal=0.0)
 OF_FLOWS = [name for name, solver in SOLVERS.items() if solver.flow]
 X_0 = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -107,6 +108,26 @@ def test_flows_carry_noise_to_the_datas_distribution(name):
     x_0 = torch.randn(100_000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x_1 = end(name, grid(200), x_0=x_0)
     assert (float(x_1.mean()), float(x_1.std())) == (pytest.approx(MU, abs=0.01), pytest.approx(S, abs=0.01))
+
+
+def data(x, t):
+    """The exact data's mean, as what a solver integrates."""
+    return prediction(DATA, MU + t * S**2 / (t**2 * S**2 + (1 - t) ** 2) * (x - t * MU), x, t)
+
+
+@pytest.mark.parametrize("name", [name for name in OF_FLOWS if not SOLVERS[name].reaches_data])
+def test_predicted_data_are_drawn_as_by_the_velocity(name):
+    torch.testing.assert_close(end(name, grid(8), DATA, data), end(name, grid(8)))
+
+
+def test_heun_goes_all_the_way_to_predicted_data():
+    """They are x itself at t = 1, where the velocity is lost; half of the last step would be left."""
+    *steps, last = solve(DATA, "heun", data, X_0, grid(8))
+    assert len(steps) == 7
+    by_velocity = list(solve(FLOW, "heun", velocity, X_0, grid(8)))
+    torch.testing.assert_close(steps, by_velocity[:7])
+    torch.testing.assert_close(last, steps[-1] + velocity(steps[-1], 7 / 8) / 8)
+    assert len(list(solve(DATA, "heun", data, X_0, grid(1)))) == 1
 
 
 @pytest.mark.parametrize(("kind", "theirs"), [("ddpm-v", "v_prediction"), ("ddpm-eps", "epsilon")])

@@ -44,8 +44,12 @@ def export_checkpoint(source: Path, out: Path, weights: str) -> str:
     config = checkpoint.read_config(folder)
     if config.get("kind") != "flow":
         raise UsageError(f"{folder} holds a VAE; convert a checkpoint of the transformer that was trained on it")
-    if config.get("objective", {}).get("kind", "flow") != "flow":
-        raise UsageError(f"{folder} predicts {config['objective']['kind']}; diffusers samples Wan's class as a flow")
+    objective = build(Objective, config.get("objective", {}), where=f"{folder}/config.json, objective")
+    if objective.kind != "flow":
+        raise UsageError(f"{folder} predicts {objective.kind}; diffusers samples Wan's class as a flow")
+    if objective.predicts != "velocity":
+        raise UsageError(f"{folder} predicts {objective.predicts}; diffusers takes what Wan's class gives for the "
+                         "velocity, so sample it with: goku sample")  # fmt: skip
     model = build(ModelConfig, config["model"], where=f"{folder}/config.json")
     described = wan_weights.config_to_wan(model)
     codec_folder = folder / config["data"]["codec"]

@@ -146,11 +146,16 @@ def read_codec(checkpoint: Path, config: Mapping[str, Any], tile: int = 0) -> Co
     """Return the codec of a transformer's checkpoint, of which `config` is the config.json; see `load_codec`.
 
     Raises:
-        UsageError: it is gone, or not the one that the checkpoint was trained with, or `tile` is impossible.
+        UsageError: it is gone, or not the one that the checkpoint was trained with, or its latents have other channels
+            than the model, or `tile` is impossible.
         GokuError: its weights are damaged.
     """
     folder = checkpoint / config["data"]["codec"]  # within a converted checkpoint, elsewhere for a trained one
     codec = load_codec(folder, tile)
     if codec_fingerprint(folder) != config["data"]["codec_sha256"]:
-        raise UsageError(f"{folder} is not the VAE that {checkpoint} was trained with")
+        raise UsageError(f"{folder} is not the VAE that {checkpoint} was trained with; put that one back there")
+    if codec.channels != (wanted := config["model"]["latent_channels"]):
+        raise UsageError(
+            f"latents of {folder} have {codec.channels} channels, those of {checkpoint} {wanted}; train again"
+        )
     return codec

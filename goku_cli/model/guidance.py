@@ -18,7 +18,7 @@ from torch import Tensor
 from goku_cli.model import flow
 from goku_cli.model.objective import Objective
 from goku_cli.model.packing import Pack, Shape, pack, shape_of, token_count, unpack
-from goku_cli.model.process import sampling_times
+from goku_cli.model.process import prediction, sampling_times
 from goku_cli.model.solvers import solve
 from goku_cli.model.step_cache import StepCache
 from goku_cli.model.transformer import Goku
@@ -103,7 +103,7 @@ def draw(
     times_SB = sampling_times(objective, how.steps, shapes)
     lengths = torch.tensor([token_count(shape) for shape in shapes])
     times_SN1 = times_SB.repeat_interleave(lengths, dim=1)[..., None].to(device)
-    field = _Field(model, x_0, conditions, how, times_SN1, device, share)
+    field = _Field(model, objective, x_0, conditions, how, times_SN1, device, share)
     x_1 = field.noise
     for x_t in solve(objective, how.solver, field, field.noise, times_SN1):
         x_1 = x_t
@@ -127,10 +127,10 @@ class _Field:
     """The guided prediction at (x, t): its branches ride in one pack, the prompts' first."""
 
     def __init__(
-        self, model: Goku, x_0: list[Tensor], conditions: list[Condition], how: Guidance, times_SN1: Tensor,
-        device: torch.device, share: Share | None,
+        self, model: Goku, objective: Objective, x_0: list[Tensor], conditions: list[Condition], how: Guidance,
+        times_SN1: Tensor, device: torch.device, share: Share | None,
     ) -> None:  # fmt: skip
-        self.model = model
+        self.objective = objective
         self.how = how
         self.awake_N1 = times_SN1[min(how.zero_init, how.steps)]
         lengths = torch.tensor([token_count(shape_of(noise)) for noise in x_0], device=device)
@@ -152,7 +152,8 @@ class _Field:
         low, high = self.how.interval
         inside_N1 = (t_N1 >= low) & (t_N1 <= high)
         chosen = self.branches[0 if inside_N1.any() else -1]
-        v_NC, *others = chosen(x_NC, t_N1[self.first_B, 0].to(x_NC)).split(len(x_NC))
+        outputs = chosen(x_NC, t_N1[self.first_B, 0].to(x_NC)).unflatten(0, (-1, len(x_NC)))
+        v_NC, *others = prediction(self.objective, outputs, x_NC, t_N1)
         if len(others) == 1:
             v_NC = torch.where(inside_N1, flow.guide(v_NC, others[0], self.how.strength), v_NC)
         elif others:
@@ -196,7 +197,7 @@ class _Branches:
         self.mine = self._with_text_keys(self.mine)
 
     def __call__(self, x_NC: Tensor, t_B: Tensor) -> Tensor:
-        """Return the predictions of all branches, one below the other."""
+        """Return the network's outputs of all branches, one below the other."""
         tokens, t_B = x_NC.repeat(self.copies, 1), t_B.repeat(self.copies)
         if self.share is None:
             return self.model(replace(self.mine, tokens=tokens), t_B, self.cache)

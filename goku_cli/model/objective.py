@@ -11,6 +11,7 @@ from goku_cli.model.shift import ShiftLaw
 from goku_cli.registry import nearest
 
 KINDS = ("flow", "ddpm-v", "ddpm-eps")
+PREDICTS = ("velocity", "data")
 SCHEDULES = ("linear", "cosine")
 DENSITIES = {
     "logit-normal": "goku_cli.model.density:logit_normal",
@@ -52,7 +53,7 @@ class Objective:
     """What the network predicts, of which mixtures of data and noise.
 
     Raises:
-        UsageError: an unknown kind or schedule.
+        UsageError: an unknown kind, schedule or prediction, or one that is not for that kind.
     """
 
     kind: str = "flow"
@@ -61,10 +62,16 @@ class Objective:
     """Of the DDPM kinds: linear, or cosine."""
     density: Density = field(default_factory=Density)
     shift: ShiftLaw = field(default_factory=ShiftLaw)
+    predicts: str = "velocity"
+    """Of the flow's network: velocity, the paper's; or data, whose loss is still the velocity's."""
 
     def __post_init__(self) -> None:
         _check("objective.kind", self.kind, KINDS)
         _check("objective.schedule", self.schedule, SCHEDULES)
+        _check("objective.predicts", self.predicts, PREDICTS)
+        if self.kind != "flow" and self.predicts != "velocity":
+            raise UsageError(f'objective.predicts = "{self.predicts}" is for kind = "flow", not "{self.kind}"; leave '
+                             "predicts out")  # fmt: skip
 
 
 def _check(key: str, name: str, known: Collection[str]) -> None:

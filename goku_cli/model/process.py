@@ -1,4 +1,5 @@
-"""What follows from an objective: times of training and of sampling, x_t, the network's target. t = 0 is noise.
+"""What follows from an objective: times of training and of sampling, x_t, the target, and what a network's output says
+of it. t = 0 is noise.
 
 B samples in a batch; each has the shift of its own latent shape (C, T, H, W).
 """
@@ -46,10 +47,24 @@ def corrupt(objective: Objective, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor
 
 
 def target(objective: Objective, x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
-    """Return what the network shall predict from (x_t, t)."""
+    """Return what `prediction` shall be at (x_t, t): of a flow the velocity.
+
+    Of a network that predicts data it is divided by the same as the prediction, so that the right data cost nothing.
+    """
+    if objective.predicts == "data":
+        return flow.velocity_to(x_1, corrupt(objective, x_0, x_1, t), t)
     if objective.kind == "flow":
         return flow.velocity(x_0, x_1)
     return ddpm.target(objective.kind, x_0, x_1, ddpm.alpha_bar(objective.schedule, t))
+
+
+def prediction(objective: Objective, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """Return what the network's output at (x_t, t) says of `target`, which is also what a solver wants.
+
+    Of a flow it is the velocity, whether the network predicts that or data; the DDPM kinds' output is left as it is.
+    Both t and x_t broadcast against the output.
+    """
+    return flow.velocity_to(output, x_t, t) if objective.predicts == "data" else output
 
 
 def median_time(objective: Objective, shape: Shape) -> float:

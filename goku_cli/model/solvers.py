@@ -2,8 +2,9 @@
 
     *_, x_1 = solve(objective, "heun", field, x_0, times)
 
-A field maps (x, t) to the network's prediction. `times` (S + 1, ...) rise from 0 to 1; their rows broadcast against
-x, so that every sample, or every token (N, 1) of a pack, can have times of its own.
+A field maps (x, t) to the velocity, or to what DDPM's network predicts (`process.prediction`). `times` (S + 1, ...)
+rise from 0 to 1; their rows broadcast against x, so that every sample, or every token (N, 1) of a pack, can have times
+of its own.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,11 +28,13 @@ class Solver:
     """Of the network in a step; guidance doubles them."""
     flow: bool = True
     """Whether it integrates a velocity; else it samples the DDPM kinds."""
+    reaches_data: bool = False
+    """Whether it evaluates the network at t = 1."""
 
 
 SOLVERS = {
     "euler": Solver("goku_cli.model.runge_kutta:euler", evaluations=1),
-    "heun": Solver("goku_cli.model.runge_kutta:heun", evaluations=2),
+    "heun": Solver("goku_cli.model.runge_kutta:heun", evaluations=2, reaches_data=True),
     "midpoint": Solver("goku_cli.model.runge_kutta:midpoint", evaluations=2),
     "unipc": Solver("goku_cli.model.multistep:unipc", evaluations=1),
     "dpm++": Solver("goku_cli.model.multistep:dpm_plus_plus", evaluations=1),
@@ -62,7 +65,13 @@ def solve(
     """
     check_solver(name, objective.kind)
     integrate = load(SOLVERS[name].target, {}, "solver")
-    if SOLVERS[name].flow:
-        yield from integrate(field, x_0, times)
-    else:
+    if not SOLVERS[name].flow:
         yield from integrate(field, x_0, times, objective)
+    elif SOLVERS[name].reaches_data and objective.predicts == "data":
+        # At t = 1 predicted data are x itself and have no velocity, so that the last step is Euler's.
+        x = x_0
+        for x in integrate(field, x_0, times[:-1]):
+            yield x
+        yield from load(SOLVERS["euler"].target, {}, "solver")(field, x, times[-2:])
+    else:
+        yield from integrate(field, x_0, times)

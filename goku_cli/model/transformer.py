@@ -136,7 +136,7 @@ class Block(nn.Module):
 
 
 class Goku(nn.Module):
-    """The velocity field v(x_t, t, text) over a pack."""
+    """The velocity field v(x_t, t, text) over a pack, or what else its objective has it predict."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ class Goku(nn.Module):
         return tuple(cross.keys_values(text) for cross in crosses if isinstance(cross, Attention))
 
     def forward(self, pack: Pack, t_B: Tensor, cache: StepCache | None = None) -> Tensor:
-        """Return the velocity (N, 4C) of a pack, or of one rank's stretch of it, whose samples stand at times t (B,)
+        """Return the prediction (N, 4C) of a pack, or of one rank's stretch of it, whose samples stand at times t (B,)
         in [0, 1]; with a cache, blocks after the first are skipped where it says so."""
         config = self.config
         exact = torch.promote_types(pack.tokens.dtype, torch.float32)

@@ -110,9 +110,9 @@ class Generator:
         folder = checkpoint.resolve(path)
         config = checkpoint.read_config(folder)
         objective = objective_of(config, folder)
+        codec = checkpoint.read_codec(folder, config, tile)
         model = Goku(build(ModelConfig, config["model"], where=f"{folder}/config.json"))
         model.load_state_dict(checkpoint.read_weights(folder, checkpoint.weights_file(folder, weights)))
-        codec = checkpoint.read_codec(folder, config, tile)
         text = load_text_encoder(config["data"]["text"]) if model.config.text_dim else None
         found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model, codec, text, config, objective, found, offload)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from goku_cli.manifest.store import Manifest
 from goku_cli.model import checkpoint
-from goku_cli.model.codec import load_codec
 from goku_cli.model.ulysses import check_degree
 from goku_cli.sample.conditions import cropped_share
 from goku_cli.sample.generate import Generator, objective_of
@@ -46,7 +45,7 @@ def draw_missing(
     generator = None
     if ranks == 1:
         generator = Generator.load(drawn.folder, settings.weights, settings.tile, offload=machine.offload)
-    codec = generator.codec if generator else load_codec(drawn.folder / config["data"]["codec"])
+    codec = generator.codec if generator else checkpoint.read_codec(drawn.folder, config)
     asked = requests(rows, partial(make_request, config["data"], codec), wish)
     remarks = _remarks(asked)
     ids = {request: sample_id(drawn, request) for request in asked}

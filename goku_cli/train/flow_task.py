@@ -172,7 +172,11 @@ class FlowTask:
 
     def _errors(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the squared errors (N,) of the true tokens, summed over a token's numbers."""
-        error: Tensor = (model(batch.x_t, batch.t_B)[: len(batch.target)].float() - batch.target).square().sum(1)
+        x_t, true = batch.x_t, len(batch.target)
+        t_N1 = x_t.vision.spread(batch.t_B[:, None])[:true]
+        output = model(x_t, batch.t_B)[:true]
+        predicted = process.prediction(self.objective, output, x_t.tokens[:true], t_N1)
+        error: Tensor = (predicted.float() - batch.target).square().sum(1)
         return error
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -15,7 +15,7 @@ from goku_cli.model.text import MAX_TOKENS
 from goku_cli.recipe import build
 from goku_cli.sizes import parse_size
 from goku_cli.train.forecast import Lengths, Machine, Plan
-from goku_cli.train.plan import latents_of
+from goku_cli.train.plan import check_predicts, latents_of
 from goku_cli.train.settings import Recipe, sized_model
 
 CHANNELS = 16
@@ -28,7 +28,8 @@ def plan_of_sizes(recipe: Recipe, machine: Machine, size: str, frames: int) -> P
     """Plan for videos of so many frames of HEIGHTxWIDTH, and images of that size, with captions that fill the encoder.
 
     Raises:
-        UsageError: a size or a number of frames that the VAEs do not take, or a checkpoint that is not there.
+        UsageError: a size or a number of frames that the VAEs do not take, or a checkpoint that is not there, or that
+            predicts something else.
     """
     height, width = parse_size(size)
     if frames < 1 or frames % 4 != 1:
@@ -38,6 +39,7 @@ def plan_of_sizes(recipe: Recipe, machine: Machine, size: str, frames: int) -> P
     else:
         found = checkpoint.resolve(Path(recipe.init_from))
         learned = checkpoint.read_config(found)
+        check_predicts(recipe, found, learned)
         config = build(ModelConfig, {**learned["model"], **recipe.model}, where=f"{found}, [model]")
     image = token_count((0, 1, height // 8, width // 8))
     videos = {(image * (1 + frames // 4), MAX_TOKENS): 1.0} if frames > 1 else {}

@@ -198,7 +198,8 @@ def _model(recipe: Recipe, *, latent_channels: int, text_dim: int) -> dict[str, 
     """Return the model's configuration, what it learns, and the checkpoint that it begins with.
 
     Raises:
-        UsageError: the checkpoint is of another size than the recipe, or learned other latents or texts.
+        UsageError: the checkpoint is of another size than the recipe, or learned other latents or texts, or predicts
+            something else.
     """
     if not recipe.init_from:
         config = sized_model(recipe, latent_channels=latent_channels, text_dim=text_dim)
@@ -221,8 +222,23 @@ def _model(recipe: Recipe, *, latent_channels: int, text_dim: int) -> dict[str, 
                              "the VAE and text encoder of that checkpoint")  # fmt: skip
     if recipe.lora.rank and config.image_condition and not learned["model"].get("image_condition"):
         raise UsageError("[lora] adapts the layers that there are; train all weights first to add image_condition")
+    check_predicts(recipe, found, learned)
     objective = asdict(recipe.objective) if recipe.objective else learned["objective"]
     return {"model": asdict(config), "objective": objective, "init_from": str(found.absolute())}
+
+
+def check_predicts(recipe: Recipe, found: Path, learned: dict[str, Any]) -> None:
+    """Refuse weights whose output means something else than the recipe's objective says.
+
+    Raises:
+        UsageError: the checkpoint predicts data and the recipe the velocity, or the other way round.
+    """
+    if recipe.objective is None:
+        return
+    wanted, has = recipe.objective, build(Objective, learned.get("objective", {}), where=f"{found}, [objective]")
+    if wanted.predicts != has.predicts:
+        raise UsageError(f'{found} was trained with predicts = "{has.predicts}", the recipe has "{wanted.predicts}"; '
+                         f'set predicts = "{has.predicts}" in [objective], or leave [objective] out')  # fmt: skip
 
 
 def _encoders(manifest: Manifest, selection: str, kind: str) -> list[Row]:
