@@ -1,4 +1,4 @@
-"""Sizes of pictures as people write them: HEIGHTxWIDTH in pixels."""
+"""Sizes and ranges as people write them: HEIGHTxWIDTH in pixels, FROM,TO."""
 
 from goku_cli.errors import UsageError
 
@@ -18,3 +18,16 @@ def parse_size(text: str, name: str = "--size") -> tuple[int, int]:
         if min(size) and not size[0] % MULTIPLE and not size[1] % MULTIPLE:
             return size
     raise UsageError(f"{name} must be HEIGHTxWIDTH, both divisible by {MULTIPLE}, e.g. 480x864, not {text}")
+
+
+def parse_range(text: str, name: str, example: str) -> tuple[float, float]:
+    """Return both ends of FROM,TO.
+
+    Raises:
+        UsageError: it is not of that form; the message calls it `name` and gives an example.
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{name} takes two numbers, e.g. {example}, not {text}") from error
+    return low, high

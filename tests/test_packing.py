@@ -15,14 +15,14 @@ samples = st.lists(st.tuples(shapes, st.integers(1, 9)), min_size=1, max_size=5)
 @given(shapes)
 def test_patchify_round_trip(shape):
     latent = torch.randn(shape)
-    tokens = patchify(latent)
+    tokens = patchify([latent])
     assert tokens.shape == (token_count(shape), 16)
     assert torch.equal(unpatchify(tokens, shape), latent)
 
 
 def test_patchify_refuses_odd_sizes():
     with pytest.raises(ValueError, match="even"):
-        patchify(torch.zeros(4, 1, 3, 4))
+        patchify([torch.zeros(4, 1, 3, 4)])
 
 
 def test_positions_start_at_zero_in_every_sample():

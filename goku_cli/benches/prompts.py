@@ -1,6 +1,7 @@
 """The prompts of a benchmark, as `goku sample --bench` draws them and `goku eval` looks for them."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from goku_cli.errors import UsageError
 from goku_cli.registry import load, nearest
 
 
-def bench_prompts(name: str, file: Path | None = None) -> list[dict[str, Any]]:
+def bench_prompts(name: str, file: Path | None = None, parts: Collection[str] = ()) -> list[dict[str, Any]]:
     """Return the rows of a benchmark's list, in its order: {"prompt", "metadata", "tag", "frames", "count"}.
 
     `metadata` is what the benchmark's tool wants to know of the prompt, `frames` 1 for an image and 0 for a clip as
@@ -18,10 +19,20 @@ def bench_prompts(name: str, file: Path | None = None) -> list[dict[str, Any]]:
 
     Args:
         file: the user's own copy of the list, in the authors' format; None reads the one that comes with goku.
+        parts: only rows with one of these tags; nothing is all of them.
 
     Raises:
-        UsageError: no such benchmark, or `file` is not its list.
+        UsageError: no such benchmark, `file` is not its list, or it has no such part.
     """
+    rows = _all_prompts(name, file)
+    known = {row["tag"]: None for row in rows}
+    if unknown := [part for part in parts if part not in known]:
+        raise UsageError(f'{name} has no part "{unknown[0]}"{nearest(unknown[0], list(known))}; it has: '
+                         f"{', '.join(known)}")  # fmt: skip
+    return [row for row in rows if not parts or row["tag"] in parts]
+
+
+def _all_prompts(name: str, file: Path | None) -> list[dict[str, Any]]:
     if name not in NAMES:
         raise UsageError(f'unknown benchmark "{name}"{nearest(name, list(NAMES))}; known: {", ".join(NAMES)}')
     if name == "shapes":

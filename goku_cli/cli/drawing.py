@@ -13,6 +13,7 @@ from goku_cli.cli.options import AsJson
 from goku_cli.errors import UsageError
 from goku_cli.model.solvers import SOLVERS
 from goku_cli.sample.settings import DTYPES, FORMATS, OFFLOADS, Machine, SampleSettings
+from goku_cli.sizes import parse_range
 
 if TYPE_CHECKING:
     from goku_cli.sample.prompts import Prompt
@@ -35,6 +36,9 @@ def sample(
     bench: Annotated[str | None, typer.Option(help=f"A benchmark's own prompts: {BENCHES}.")] = None,
     bench_list: Annotated[
         Path | None, typer.Option("--list", help="With --bench: your own copy of its list of prompts.")
+    ] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(help="With --bench: only its prompts of this kind; may be given again.")
     ] = None,
     negative: Annotated[str, typer.Option(help="What guidance leads away from.")] = "",
     image: Annotated[Path | None, typer.Option(help="First frame, for an image-to-video checkpoint.")] = None,
@@ -89,8 +93,8 @@ def sample(
     Example: goku sample runs/shapes-1a2b3c4d --prompt "a red circle moving left slowly"
     """
     settings = SampleSettings(
-        steps, guidance, image_guidance, _interval(interval), zero_init, cache, frames, size, fps, weights, solver,
-        tile, dtype, form,
+        steps, guidance, image_guidance, parse_range(interval, "--guidance-interval", "0.1,0.9"), zero_init, cache,
+        frames, size, fps, weights, solver, tile, dtype, form,
     )  # fmt: skip
     machine = Machine(ranks, sequence, offload)
     if sum(source is not None for source in (prompt or None, prompts, bench)) != 1:
@@ -101,7 +105,7 @@ def sample(
     from goku_cli.sample.work import draw_missing
 
     folder = resolve(Path(reference_from(checkpoint)))
-    rows = _rows(prompt, prompts, bench, bench_list)
+    rows = _rows(prompt, prompts, bench, bench_list, part or [])
     path = manifest or _trained_on(folder)
     wish = Wish(seed, count, frames, size, negative, str(image or ""), motion, bench or "", str(last_image or ""))
     arguments = vars(settings) | vars(machine) | vars(wish) | {"checkpoint": str(folder), "prompts": len(rows)}
@@ -165,17 +169,14 @@ def play(
     say("play: ended")
 
 
-def _interval(text: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"--guidance-interval takes two times, e.g. 0.1,0.9, not {text}") from error
-    return low, high
-
-
-def _rows(prompt: list[str] | None, file: Path | None, bench: str | None, bench_list: Path | None) -> "list[Prompt]":
+def _rows(
+    prompt: list[str] | None, file: Path | None, bench: str | None, bench_list: Path | None, parts: list[str]
+) -> "list[Prompt]":
     """Return the prompts, from wherever they come."""
     from goku_cli.sample.prompts import read_prompts
+
+    if parts and not bench:
+        raise UsageError("--part chooses from the prompts of a benchmark; name that with --bench")
 
     if bench_list and not bench:
         raise UsageError("--list is the list of a benchmark; name that with --bench")
@@ -184,7 +185,7 @@ def _rows(prompt: list[str] | None, file: Path | None, bench: str | None, bench_
     if bench:
         from goku_cli.benches.prompts import bench_prompts
 
-        return bench_prompts(bench, bench_list)
+        return bench_prompts(bench, bench_list, parts)
     return [{"prompt": text} for text in prompt or []]
 
 

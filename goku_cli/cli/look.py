@@ -13,6 +13,7 @@ import typer
 from goku_cli.cli.console import Bar, reference_from, say, stdout, table
 from goku_cli.cli.options import AsJson
 from goku_cli.errors import GokuError, UsageError
+from goku_cli.sizes import parse_range, parse_size
 
 if TYPE_CHECKING:
     from goku_cli.manifest.store import Manifest, Row
@@ -132,6 +133,14 @@ def synth(
     videos: Annotated[int, typer.Option(min=0, help="How many videos.")] = 20,
     images: Annotated[int, typer.Option(min=0, help="How many images.")] = 40,
     seed: Annotated[int, typer.Option(help="Another seed, another collection.")] = 0,
+    tasks: Annotated[
+        str, typer.Option(help="Only these of the world, by commas: single_object,motion; all by default.")
+    ] = "",
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of every file; empty: 480x864, and three of images.")] = "",
+    radius: Annotated[
+        str, typer.Option(help="Of things, FROM,TO in frame heights; empty: by task, 0.10 to 0.20.")
+    ] = "",
+    seconds: Annotated[float, typer.Option(help="Least length of a shot.")] = 2.0,
     as_json: AsJson = False,
 ) -> None:
     """Make a raw collection whose truth is known: moving shapes, with planted faults and sidecar captions.
@@ -141,10 +150,15 @@ def synth(
     if world != "shapes":
         raise UsageError(f'unknown world "{world}"; known: shapes')
     from goku_cli.synth.shapes import make
+    from goku_cli.synth.shots import World
 
+    shown = World(
+        tuple(tasks.split(",")) if tasks else World.tasks, parse_size(size) if size else None,
+        parse_range(radius, "--radius", "0.2,0.25") if radius else None, seconds,
+    )  # fmt: skip
     with Bar() as bar:
         bar.start("synth", videos + images)
-        made = make(out, videos=videos, images=images, seed=seed, advance=bar.advance)
+        made = make(out, videos=videos, images=images, seed=seed, world=shown, advance=bar.advance)
     say(f"synth: {made['written']} files written, {made['skipped']} were there; defects: {made['defects']}")
     sys.stdout.write((json.dumps({"reference": str(out), **made}) if as_json else str(out)) + "\n")
 

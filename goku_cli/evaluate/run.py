@@ -126,7 +126,8 @@ def _seen(row: Row) -> bool:
 def _shapes(manifest: Manifest, wanted: list[Wanted], found: Measured, progress: Progress) -> Suite:
     """Return the shapes world's figures with their controls.
 
-    There is no total while a sample of a prompt, or all of them, have no score.
+    They are over the tasks of which prompts were drawn. There is no total while a sample of a prompt of theirs, or all
+    of them, have no score.
     """
     from goku_cli.evaluate.ceiling import eval_ceiling  # brings torch, which nothing else here needs
 
@@ -138,10 +139,14 @@ def _shapes(manifest: Manifest, wanted: list[Wanted], found: Measured, progress:
     figures = shapes.sample_figures((one.asked, _seen(one.row), scores) for one, scores in judged if one.asked)
     drawn = {one.row["prompt"] for one in wanted}
     lost = {one.row["prompt"] for one in wanted if one.row["id"] not in found.scores}
-    missing = [row for row in benchmark_prompts() if row["prompt"] not in drawn or row["prompt"] in lost]
+    tasks = {one.asked["tag"]: None for one in wanted if one.asked}
+    listed = [row for row in benchmark_prompts() if row["tag"] in tasks]
+    missing = [row for row in listed if row["prompt"] not in drawn or row["prompt"] in lost]
     never = sum(row["prompt"] not in drawn for row in missing)
     withheld = {"all"} | {"seen" if row["seen"] else "unseen" for row in missing} if missing else set()
     notes = [_missing_line(missing, wanted[0].row["checkpoint"])] if missing else []
+    if len(listed) < len(benchmark_prompts()):
+        notes.append(f"shapes: {len(listed)} prompts of the tasks {', '.join(tasks)}; the others were not asked for")
     ceiling = eval_ceiling(manifest, wanted, found.scores, progress)
     kept = [figure for figure in [*figures, *ceiling.figures] if figure.tag not in withheld]
     return Suite("shapes", kept, len(wanted) + never, found.found, len(judged), notes + ceiling.notes)

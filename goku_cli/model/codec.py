@@ -51,6 +51,10 @@ class Statistics:
         """Return (z - mean) / std."""
         return (z_CTHW - _column(self.mean, z_CTHW)) / _column(self.std, z_CTHW)
 
+    def scale(self, deviation_CTHW: Tensor) -> Tensor:
+        """Return a deviation in units of `normalize`'s."""
+        return deviation_CTHW / _column(self.std, deviation_CTHW)
+
     def restore(self, x_CTHW: Tensor) -> Tensor:
         """Return x * std + mean: the inverse of `normalize`."""
         return x_CTHW * _column(self.std, x_CTHW) + _column(self.mean, x_CTHW)

@@ -8,6 +8,7 @@ Shapes: B samples, N vision tokens, M text tokens of width E.
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -20,22 +21,31 @@ if TYPE_CHECKING:
     from goku_cli.model.ulysses import Split
 
 PATCH = 2
+FEW_RUNS = 8
+"""Runs of equally long samples up to which broadcasting beats lookup."""
 
 Shape = tuple[int, int, int, int]
 """Of a latent: (C, T, H, W)."""
 
 
-def patchify(latent_CTHW: Tensor) -> Tensor:
-    """Return the tokens (n, 4C) of a latent (C, T, H, W), in order of time, row, column.
+def patchify(latents: Sequence[Tensor]) -> Tensor:
+    """Return the tokens (N, 4C) of latents (C, T, H, W), one after the other, each in order of time, row, column.
+
+    Neighbors of one shape are cut together: one by one, small latents cost more than the network that reads them.
 
     Raises:
         ValueError: H or W is odd.
     """
-    c, t, h, w = latent_CTHW.shape
+    runs = [torch.stack(list(run)) for _, run in itertools.groupby(latents, key=shape_of)]
+    return torch.cat([_patches(run) for run in runs])
+
+
+def _patches(latents_BCTHW: Tensor) -> Tensor:
+    b, c, t, h, w = latents_BCTHW.shape
     if h % PATCH or w % PATCH:
         raise ValueError(f"latent height and width must be even (pixels divisible by 16), got {h}x{w}")
-    patches = latent_CTHW.view(c, t, h // PATCH, PATCH, w // PATCH, PATCH)
-    return patches.permute(1, 2, 4, 0, 3, 5).reshape(t * h * w // PATCH**2, c * PATCH**2)
+    patches = latents_BCTHW.view(b, c, t, h // PATCH, PATCH, w // PATCH, PATCH)
+    return patches.permute(0, 2, 3, 5, 1, 4, 6).reshape(b * t * h * w // PATCH**2, c * PATCH**2)
 
 
 def unpatchify(tokens: Tensor, shape: Shape) -> Tensor:
@@ -86,12 +96,27 @@ class Sequences:
         """Return the same on another device."""
         return replace(self, cu_seqlens=self.cu_seqlens.to(device), sample=self.sample.to(device))
 
+    @functools.cached_property
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """(samples, rows of each) for neighbors of equal length: ((80, 4), (32, 12)) of 80 images and 32 clips."""
+        return tuple((len(list(run)), length) for length, run in itertools.groupby(self.lengths))
+
     def spread(self, values_BD: Tensor) -> Tensor:
         """Repeat one row per sample (B, D) to one per token: (N, D), or (1, D) where there is but one sample.
 
-        By lookup: the gradient of an embedding sums long runs of equal rows well on every device.
+        Where few lengths occur, by broadcasting, whose gradient is a plain sum. Else by lookup: the gradient of an
+        embedding sums long runs of equal rows well on every device.
         """
-        return values_BD if values_BD.shape[0] == 1 else F.embedding(self.sample, values_BD)
+        if values_BD.shape[0] == 1:
+            return values_BD
+        if len(self.runs) > FEW_RUNS:
+            return F.embedding(self.sample, values_BD)
+        parts = values_BD.split([count for count, _ in self.runs])
+        repeated = [
+            part[:, None].expand(-1, length, -1).flatten(0, 1)
+            for part, (_, length) in zip(parts, self.runs, strict=True)
+        ]
+        return repeated[0] if len(repeated) == 1 else torch.cat(repeated)
 
 
 @dataclass(frozen=True)
@@ -158,7 +183,7 @@ def pack(
     shapes = tuple(shape_of(latent) for latent in latents)
     filled = [F.pad(text.to(latents[0].dtype), (0, 0, 0, max(0, text_rows - len(text)))) for text in texts]
     return Pack(
-        tokens=torch.cat([patchify(latent) for latent in latents]),
+        tokens=patchify(latents),
         positions=torch.cat([grid_positions(shape) for shape in shapes]),
         vision=Sequences.of([token_count(shape) for shape in shapes]),
         text=torch.cat(filled),
@@ -185,7 +210,7 @@ def shape_of(latent: Tensor) -> Shape:
 def _given(latents: Sequence[Tensor], frames: Sequence[Tensor | None] | None) -> Tensor | None:
     if frames is None:
         return None
-    return torch.cat([patchify(_broadcast(*pair)) for pair in zip(latents, frames, strict=True)])
+    return patchify([_broadcast(*pair) for pair in zip(latents, frames, strict=True)])
 
 
 def _broadcast(latent: Tensor, frame: Tensor | None) -> Tensor:

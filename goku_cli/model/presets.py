@@ -43,6 +43,9 @@ class ModelConfig:
     """One projection of the timestep for all layers, to which each adds its own table, instead of one each (Wan)."""
     text_mlp: bool = False
     """Two layers bring the text states to the model's width before any block (Wan)."""
+    absolute_positions: bool = False
+    """Tokens are told their place as well, by the same sinusoids that RoPE turns by: in a frame of few tokens, all of
+    which meet its borders, relative positions alone leave a small model to find out where it is."""
     noise_time: bool = False
     """The weights were learned with time run backwards: from u = 1 - t they predict x_0 - x_1 (Wan)."""
 

@@ -1,20 +1,21 @@
-"""Text encoders: T5 states of true length, one row per token and no padding.
+"""Text encoders: states of true length, one row per token and no padding.
 
-The paper uses FLAN-T5-XL (`t5:google/flan-t5-xl`, or a folder), Wan umT5-XXL (`umt5:FOLDER`, see `umt5.py`). The
-embedded default reads bytes, needs no vocabulary and no download, and is *drawn, not trained*: a small T5 whose
-relative-position biases are made sharp, so that its heads look at fixed offsets and its states are random features of
-short byte sequences. Equal bytes give equal states on every machine, and the transformer's cross-attention learns to
-read them.
+The paper uses FLAN-T5-XL (`t5:google/flan-t5-xl`, or a folder), Wan umT5-XXL (`umt5:FOLDER`, see `umt5.py`). Two need
+no download: `words` (`words.py`) for small vocabularies, and the default, which reads bytes and is *drawn, not
+trained*: a small T5 whose relative-position biases are made sharp, so that its heads look at fixed offsets and its
+states are random features of short byte sequences. Equal bytes give equal states on every machine, and the
+transformer's cross-attention learns to read them.
 """
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from goku_cli.errors import UsageError
+from goku_cli.model import words
 
 MAX_TOKENS = 256
 TINY: dict[str, Any] = {"d_model": 96, "d_kv": 24, "d_ff": 192, "num_heads": 4, "num_layers": 2}
@@ -22,8 +23,26 @@ TINY_SEED = 20250210
 POSITION_SHARPNESS = 4.0
 
 
-class TextEncoder:
-    """A T5 encoder with its tokenizer."""
+class TextEncoder(Protocol):
+    """What a text encoder is to the rest of goku."""
+
+    name: str
+    dim: int
+    """Width of its states."""
+    most_tokens: int
+    """What is longer is cut."""
+    model: torch.nn.Module
+    """What lies on a device; a module without weights, where there are none."""
+
+    def encode(self, text: str) -> Tensor:
+        """Return the states (tokens, dim) of one text, at most `most_tokens`, end mark included."""
+
+    def count(self, text: str) -> int:
+        """Return how many tokens a text has, end mark included, before it is cut."""
+
+
+class PretrainedEncoder:
+    """A transformer that encodes text, with its tokenizer."""
 
     most_tokens = MAX_TOKENS
     """What is longer is cut."""
@@ -32,7 +51,7 @@ class TextEncoder:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.name = name
-        self.dim = int(model.config.d_model)  # type: ignore[union-attr, arg-type]
+        self.dim = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
 
     @torch.no_grad()
     def encode(self, text: str) -> Tensor:
@@ -47,28 +66,37 @@ class TextEncoder:
 
 
 def load_text_encoder(name: str) -> TextEncoder:
-    """Return the encoder of a name: `tiny`, `t5:` with a folder or a hub name, or `umt5:` with a folder.
+    """Return the encoder of a name: `words`, `tiny`, `bert:` or `umt5:` with a folder, `t5:` with one or a hub name.
 
     Raises:
         UsageError: no such encoder, or its weights are not on disk and the hub cannot be reached.
     """
     if name == "tiny":
         return _tiny()
+    if name == "words":
+        return words.WordEncoder()
     kind, _, source = name.partition(":")
-    if kind == "umt5" and source:
+    if kind not in ("t5", "bert", "umt5") or not source:
+        raise UsageError(f'unknown text encoder "{name}"; known: tiny, words, t5:FOLDER, t5:google/flan-t5-xl, '
+                         "bert:FOLDER, umt5:FOLDER")  # fmt: skip
+    if kind == "umt5":
         from goku_cli.model.umt5 import load_umt5
 
         return load_umt5(Path(source), name)
-    if kind != "t5" or not source:
-        raise UsageError(f'unknown text encoder "{name}"; known: tiny, t5:FOLDER, t5:google/flan-t5-xl, umt5:FOLDER')
-    from transformers import AutoTokenizer, T5EncoderModel
+    return _pretrained(kind, source, name)
+
+
+def _pretrained(kind: str, source: str, name: str) -> TextEncoder:
+    """Load a T5 encoder, or one of BERT's class such as MiniLM, which reads short texts well and is small."""
+    import transformers
 
     try:
-        model = T5EncoderModel.from_pretrained(source, use_safetensors=True)
-        return TextEncoder(model, AutoTokenizer.from_pretrained(source), name)
+        model: Any = {"t5": transformers.T5EncoderModel, "bert": transformers.BertModel}[kind]
+        weights = model.from_pretrained(source, use_safetensors=True)
+        return PretrainedEncoder(weights, transformers.AutoTokenizer.from_pretrained(source), name)
     except (OSError, ValueError) as error:
         where = source if Path(source).exists() else "the Hugging Face cache and hub"
-        raise UsageError(f"no T5 weights for {name} in {where}; get them with: hf download {source}") from error
+        raise UsageError(f"no {kind} weights for {name} in {where}; get them with: hf download {source}") from error
 
 
 def _tiny() -> TextEncoder:
@@ -81,9 +109,10 @@ def _tiny() -> TextEncoder:
         first: Any = model.encoder.block[0]
         bias = first.layer[0].SelfAttention.relative_attention_bias.weight
         torch.nn.init.normal_(bias, std=POSITION_SHARPNESS)
-    return TextEncoder(model, ByT5Tokenizer(extra_ids=0), "tiny")
+    return PretrainedEncoder(model, ByT5Tokenizer(extra_ids=0), "tiny")
 
 
 def text_fingerprint(name: str) -> str:
-    """Return a string that names the encoder in every row: its name, and for `tiny` its recipe."""
-    return name if name != "tiny" else f"tiny:{json.dumps([TINY, TINY_SEED, POSITION_SHARPNESS])}"
+    """Return a string that names the encoder in every row: its name, and for one of our own its recipe."""
+    own = {"tiny": [TINY, TINY_SEED, POSITION_SHARPNESS], "words": [words.WIDTH, words.NEIGHBOR, words.PLACE]}
+    return f"{name}:{json.dumps(own[name])}" if name in own else name

@@ -146,6 +146,8 @@ class Goku(nn.Module):
         if config.image_condition:
             self.condition_in = nn.Linear((2 + config.last_frame) * patch_dim, patch_dim)
         self.patch_in = nn.Linear(patch_dim, dim)
+        if config.absolute_positions:
+            self.position_in = nn.Linear(sum(config.rope_split), dim, bias=False)
         self.time_in = nn.Sequential(nn.Linear(TIME_WIDTH, dim), nn.SiLU(), nn.Linear(dim, dim))
         if config.shared_modulation:
             self.time_out = nn.Linear(dim, 6 * dim)
@@ -215,6 +217,8 @@ class Goku(nn.Module):
             return x_ND
 
         x_ND = self.patch_in(self._with_given_frames(pack))
+        if config.absolute_positions:
+            x_ND = x_ND + self.position_in(torch.view_as_real(rope).flatten(1).to(x_ND.dtype))
         if cache is None:
             x_ND = through(x_ND, range(config.layers))
         else:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from goku_cli.errors import UsageError
-from goku_cli.model.text import TextEncoder
+from goku_cli.model.text import PretrainedEncoder, TextEncoder
 
 ROWS = 512
 """Most tokens of a text, and the rows that Wan attends to (its text_len)."""
 
 
-class Umt5Encoder(TextEncoder):
+class Umt5Encoder(PretrainedEncoder):
     """A umT5 encoder with its tokenizer."""
 
     most_tokens = ROWS

@@ -128,10 +128,12 @@ def draw_scene(
     aspect: float = 1.8,
     pairs: Sequence[Pair] = SEEN,
     weights: Sequence[float] | None = None,
+    radii: tuple[float, float] | None = None,
 ) -> Scene:
     """Draw a scene of a task in which nothing overlaps or leaves the frame for `seconds` (0 for an image).
 
-    `weights` are relative odds of the pairs, so that a world can be skewed on purpose. Raises ValueError when
+    `weights` are relative odds of the pairs, so that a world can be skewed on purpose; `radii` are the least and the
+    largest radius of a thing, else those of its task. Raises ValueError when
     no such scene was found, which means that the things cannot travel that far inside the frame.
     """
     if task not in RADII:
@@ -139,7 +141,7 @@ def draw_scene(
     camera = Camera(CAMERAS[rng.integers(1, len(CAMERAS))]) if task == "camera" else Camera()
     empty = draw_empty(rng, task, aspect, camera)
     kinds = _draw_kinds(rng, task, pairs, weights)
-    return place_things(rng, empty, kinds, _draw_velocities(rng, task, len(kinds)), seconds)
+    return place_things(rng, empty, kinds, _draw_velocities(rng, task, len(kinds)), seconds, radii=radii)
 
 
 def draw_empty(rng: np.random.Generator, task: str, aspect: float, camera: Camera) -> Scene:
@@ -151,7 +153,7 @@ def draw_empty(rng: np.random.Generator, task: str, aspect: float, camera: Camer
 
 def place_things(
     rng: np.random.Generator, empty: Scene, kinds: Sequence[Pair], velocities: Sequence[tuple[float, float]],
-    seconds: float, relation: str | None = None,
+    seconds: float, relation: str | None = None, radii: tuple[float, float] | None = None,
 ) -> Scene:  # fmt: skip
     """Draw one size and a place for each thing, so that nothing overlaps or leaves the frame for `seconds`.
 
@@ -160,7 +162,7 @@ def place_things(
     """
     wanted = (relation,) if relation else tuple(RELATIONS)
     for _ in range(_TRIES):
-        radius = float(rng.uniform(*RADII[empty.task]))
+        radius = float(rng.uniform(*(radii or RADII[empty.task])))
         things = tuple(
             Thing(color, shape, radius, float(rng.uniform(0, empty.aspect)), float(rng.uniform(0, 1)), vx, vy)
             for (color, shape), (vx, vy) in zip(kinds, velocities, strict=True)

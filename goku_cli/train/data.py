@@ -8,7 +8,7 @@ samples of its own packs are then read.
 
 import functools
 import json
-from collections import Counter
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,11 @@ from goku_cli.model.packing import token_count
 SMALLEST = 2.0**-24
 """Quantile functions of times want draws from the open interval (0, 1)."""
 AGAIN = "remove that file and encode again with: goku encode-latents MANIFEST"
+FLOAT_BYTES = 4
+CHOICES = 5
+"""Uniform draws for each sample: its time, whether its text is dropped, which text, first frame, last frame."""
+LATENT_BYTES = 1 << 30
+"""Latents that are kept in memory, normalized: small sets are seen hundreds of times."""
 ROWS_IN_MEMORY = 100_000
 """To take one row out of a table of columns costs more than to compute its noise."""
 TEXTS_IN_MEMORY = 256
@@ -58,7 +63,7 @@ class Draw:
     u: float
     """Uniform in (0, 1): what its time is made of."""
     key: tuple[Key, ...]
-    """Of its noise."""
+    """Of its noise: the seed, the step, and its place in the step."""
     given: bool = True
     """Whether an image-to-video model gets its first frame."""
     led: bool = False
@@ -160,6 +165,8 @@ class Latents:
         self._shards = ShardReader(root)
         self.text = functools.lru_cache(TEXTS_IN_MEMORY)(self._text)
         self._row = functools.lru_cache(ROWS_IN_MEMORY)(lambda row: index.train.iloc[row].to_dict())
+        most = 2 * FLOAT_BYTES * max(math.prod(map(int, shape)) for shape in index.train["shape"])  # mean, deviation
+        self._moments = functools.lru_cache(max(1, LATENT_BYTES // most))(lambda row: self._latent(self._row(row)))
         is_image = index.train["frames"].to_numpy() == 1
         weights = index.train["weight"].to_numpy(float)
         groups = [np.flatnonzero(kind & (weights > 0)) for kind in (is_image, ~is_image)]
@@ -177,26 +184,24 @@ class Latents:
             self.position[video] += 1
             spent[video] += int(self._tokens[row])
             rows.append(row)
-        seen: Counter[int] = Counter()
-        draws = []
-        for row in rows:
-            draws.append(self._draw(row, step, seen[row]))
-            seen[row] += 1
-        return draws
+        chances = stream("choices", self.seed, step).random((len(rows), CHOICES)).tolist()
+        return [self._draw(row, step, place, *chances[place]) for place, row in enumerate(rows)]
 
-    def _draw(self, row: int, step: int, again: int) -> Draw:
+    def _draw(
+        self, row: int, step: int, place: int, u: float, drop: float, said: float, given: float, led: float
+    ) -> Draw:
+        """Return the sample at a place in a step, as uniform draws in [0, 1) decide."""
         entry = self._row(row)
-        key = (self.seed, entry["key"], step, again)
-        rng = stream("choices", *key)
-        u, drop, choice = max(rng.random(), SMALLEST), rng.random(), int(rng.integers(len(entry["text_keys"])))
+        choice = int(said * len(entry["text_keys"]))
         text = _place(entry, choice)
         if drop < self.text_dropout:
             text, length, source = self.null_text, len(self.text(self.null_text)), "dropped"
         else:
             length, source = int(entry["text_tokens"][choice]), entry["text_sources"][choice]
-        given = rng.random() >= self.image_dropout
-        led = given and rng.random() < self.last_frame_share
-        return Draw(row, int(self._tokens[row]), text, length, source, u, ("noise", *key), given, led)
+        is_given = given >= self.image_dropout
+        is_led = is_given and led < self.last_frame_share
+        key = (self.seed, step, place)
+        return Draw(row, int(self._tokens[row]), text, length, source, max(u, SMALLEST), key, is_given, is_led)
 
     def read(self, draw: Draw) -> Example:
         """Read a sample, normalized, and draw its noise.
@@ -205,8 +210,10 @@ class Latents:
             GokuError: its latent or its text states are gone, are not what was written, or hold NaN or infinity.
         """
         entry = self._row(draw.row)
-        latent = self._latent(entry, ("posterior", *draw.key[1:]) if self.sample_posterior else None)
-        x_0 = noise(tuple(latent.shape), *draw.key)
+        latent, deviation = self._moments(draw.row)
+        if self.sample_posterior and deviation is not None:
+            latent = latent + deviation * noise(tuple(latent.shape), "posterior", *draw.key)
+        x_0 = noise(tuple(latent.shape), "noise", *draw.key)
         label = self._label(draw.text)
         text = self.text(draw.text)
         about = (entry["clip"], entry["key"], draw.source, draw.given, draw.led, label)
@@ -222,14 +229,15 @@ class Latents:
         found = []
         for i in range(min(limit, len(self.index.held_out))):
             entry: Any = self.index.held_out.iloc[i]
-            latent = self._latent(entry, None)
+            latent, _ = self._latent(entry)
             x_0 = noise(tuple(latent.shape), "held out", entry["key"])
             place = _place(entry, 0)
             found.append(Example(latent, self.text(place), x_0, 0.5, entry["clip"], label=self._label(place)))
         return sorted(found, key=lambda example: (example.latent.shape, len(example.text)))
 
-    def _latent(self, entry: Any, noise_key: tuple[Key, ...] | None) -> Tensor:
-        """Return the posterior's mean (C, T, H, W) or, with a key of noise, a sample of it; normalized, float32."""
+    def _latent(self, entry: Any) -> tuple[Tensor, Tensor | None]:
+        """Return the posterior's mean and standard deviation (C, T, H, W), normalized, float32; None where the VAE has
+        no variance."""
         stored = [self._shards.read(entry["shard"], entry["key"])]
         if entry["logvar"]:
             stored.append(self._shards.read(entry["shard"], f"{entry['key']}.logvar"))
@@ -237,11 +245,10 @@ class Latents:
         if checksum(*stored) != entry["crc"]:
             raise GokuError(f"{where} is not what was written; {AGAIN}")
         z, *logvar = (torch.from_numpy(x).float() for x in stored)
-        if noise_key is not None and logvar:
-            z = z + (0.5 * logvar[0]).exp() * noise(tuple(z.shape), *noise_key)
-        if not z.isfinite().all():
+        if not all(x.isfinite().all() for x in (z, *logvar)):
             raise GokuError(f"{where} holds NaN or infinity; {AGAIN}")
-        return self.index.statistics.normalize(z)
+        statistics = self.index.statistics
+        return statistics.normalize(z), statistics.scale((0.5 * logvar[0]).exp()) if logvar else None
 
     def _label(self, text: Place) -> int | None:
         return None if self.classes is None else self.classes.get(text.key, len(self.classes))

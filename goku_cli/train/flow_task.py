@@ -1,10 +1,11 @@
 """Training the transformer on packed latents: what a step's packs are, and their loss."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -51,7 +52,8 @@ class Batch:
 
     def sums(self, error_N: Tensor) -> Tensor:
         """Return the sum of every sample's squared errors (B,)."""
-        return torch.stack([part.sum() for part in error_N.split([row["here"] for row in self.rows])])
+        sample_N = self.x_t.vision.sample[: len(error_N)]
+        return error_N.new_zeros(len(self.rows)).index_add_(0, sample_N, error_N)
 
 
 class Seen:
@@ -148,10 +150,8 @@ class FlowTask:
         return self._corrupted(examples, t_B, weight, step)
 
     def _corrupted(self, examples: Sequence[Example], t_B: Tensor, weight: float, step: int) -> Batch:
-        objective = self.objective
-        triples = [(example.x_0, example.latent, t) for example, t in zip(examples, t_B, strict=True)]
-        x_t = pack(
-            [process.corrupt(objective, *triple) for triple in triples],
+        x_1 = pack(
+            [example.latent for example in examples],
             # A model that has no cross-attention reads no text.
             [example.text if self.config.text_dim else example.text[:0] for example in examples],
             labels=[example.label or 0 for example in examples] if self.config.classes else None,
@@ -159,7 +159,10 @@ class FlowTask:
             last_frames=[last_frame(example) for example in examples] if self.config.last_frame else None,
             text_rows=self.config.text_rows,
         )
-        target = torch.cat([patchify(process.target(objective, *triple)) for triple in triples])
+        # Noise, data and times meet as tokens: all samples at once.
+        x_0_NC, t_N1 = patchify([example.x_0 for example in examples]), x_1.vision.spread(t_B[:, None])
+        x_t = replace(x_1, tokens=process.corrupt(self.objective, x_0_NC, x_1.tokens, t_N1))
+        target = process.target(self.objective, x_0_NC, x_1.tokens, t_N1)
         lengths = list(x_t.vision.lengths)
         present = list(range(len(lengths)))
         if self.ranks.sequence > 1:
@@ -190,11 +193,11 @@ class FlowTask:
 
     def diagnose(self) -> dict[str, float]:
         """Return the loss by time and by kind, of all ranks, since the last call; all of them ask at once."""
-        found = torch.zeros(2, TIME_BINS + len(KINDS), dtype=torch.float64)
+        sums = np.zeros((2, TIME_BINS + len(KINDS)))
         for row in self._since_log.take():
-            values = torch.tensor([row["error"], row["values"]], dtype=torch.float64)
-            found[:, min(int(row["t"] * TIME_BINS), TIME_BINS - 1)] += values
-            found[:, TIME_BINS + int(row["frames"] > 1)] += values
+            for bin_ in min(int(row["t"] * TIME_BINS), TIME_BINS - 1), TIME_BINS + int(row["frames"] > 1):
+                sums[:, bin_] += row["error"], row["values"]
+        found = torch.from_numpy(sums)
         errors, numbers = self.ranks.total(found.to(next(self.model.parameters()).device)).tolist()
         names = [f"loss_t{(i + 0.5) / TIME_BINS:g}" for i in range(TIME_BINS)] + [f"loss_{kind}" for kind in KINDS]
         return {name: error / n for name, error, n in zip(names, errors, numbers, strict=True) if n}
