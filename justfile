@@ -16,11 +16,12 @@ _ready:
 demo: _ready
     #!/usr/bin/env bash
     set -euo pipefail
-    goku synth shapes demo/raw --videos 40 --images 600 --seed 0 > /dev/null
+    goku synth shapes demo/raw --videos 40 --images 1200 --seed 0 \
+      --tasks single_object,motion --size 480x480 --radius 0.22,0.26 --seconds 1.2 > /dev/null
     goku ingest demo/raw -m demo/demo.duckdb \
-      | goku split | goku filter --tier shapes | goku caption | goku balance --taxonomy shapes \
-      | goku encode-latents | goku train recipes/demo.toml --runs demo/runs \
-      | goku sample --bench shapes | goku eval --bench shapes
+      | goku split | goku filter --tier shapes | goku caption --no-motion-score | goku balance --taxonomy shapes \
+      | goku encode-latents --size 32x32 --text words | goku train recipes/demo.toml --runs demo/runs \
+      | goku sample --bench shapes --part single_object --part motion --count 4 | goku eval --bench shapes
     goku show demo/demo.duckdb --html demo/report.html
     echo "Open demo/report.html in a browser: the funnel, the clips, the curves and what the model drew." >&2
 

@@ -105,3 +105,10 @@ def test_unknown_benchmarks_and_lists_for_shapes_are_refused(tmp_path):
         bench_prompts("genevl")
     with pytest.raises(UsageError, match="made, not read"):
         bench_prompts("shapes", tmp_path)
+
+
+def test_a_part_of_a_list_is_chosen_by_its_tag():
+    rows = bench_prompts("shapes", parts=["motion", "counting"])
+    assert Counter(row["tag"] for row in rows) == {"motion": 32, "counting": 6}
+    with pytest.raises(UsageError, match='no part "motoin" .did you mean "motion"'):
+        bench_prompts("shapes", parts=["motoin"])

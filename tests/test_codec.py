@@ -109,7 +109,44 @@ def test_tiny_text_encoder_is_the_same_every_time_and_tells_order():
 
 def test_missing_text_weights_are_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UsageError, match="no T5 weights"):
+    with pytest.raises(UsageError, match="no t5 weights"):
         load_text_encoder(f"t5:{tmp_path}")
     with pytest.raises(UsageError, match="known: tiny"):
         load_text_encoder("flan")
+
+
+def test_words_have_a_row_each_which_knows_its_neighbors():
+    encoder = load_text_encoder("words")
+    states = encoder.encode("a red circle")
+    assert torch.equal(states, load_text_encoder("words").encode("A red  circle"))
+    assert states.shape == (4, encoder.dim) and encoder.count("a red circle") == 4
+    assert encoder.encode("").shape == (1, encoder.dim)
+    assert encoder.encode("circle, red: 3.").shape[0] == 7  # marks are words too
+    red, blue = states[1], encoder.encode("a red square")[1]
+    assert 0.5 < torch.cosine_similarity(red, blue, dim=0) < 0.95  # the same word before another one
+    rows = torch.cat([encoder.encode(f"{color} {i}") for color in ("red", "blue", "green") for i in range(50)])
+    assert float(rows.std()) == pytest.approx(1, abs=0.05)
+
+
+def test_words_beyond_the_most_are_cut_before_the_end_mark():
+    encoder = load_text_encoder("words")
+    long = "red " * 400
+    assert len(encoder.encode(long)) == encoder.most_tokens < encoder.count(long)
+    torch.testing.assert_close(encoder.encode(long)[-2], encoder.encode("red " * (encoder.most_tokens - 1))[-2])
+
+
+def test_an_encoder_of_berts_class_is_read_from_its_folder(tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "a", "red", "circle"]
+    plain = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(tmp_path)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    model = BertModel(BertConfig(vocab_size=len(words), **sizes)).eval()
+    model.save_pretrained(tmp_path)
+    encoder = load_text_encoder(f"bert:{tmp_path}")
+    expected = model(input_ids=torch.tensor([[2, 3, 4]])).last_hidden_state[0]
+    torch.testing.assert_close(encoder.encode("a red circle"), expected)
+    assert (encoder.dim, encoder.count("a red circle")) == (16, 3)

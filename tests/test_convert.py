@@ -338,7 +338,7 @@ def test_models_of_another_form_do_not_leave(generator):
         ({"shared_modulation": False}, "biases = true, layer_norms = true, shared_modulation = true"),
         ({"rope_scale": (1.0, 0.6, 0.6)}, "no rope_scale"),
         ({"rope_split": (4, 8, 8)}, r"rope_split = \[8, 6, 6\]"),
-        ({"classes": 10}, "neither classes"),
+        ({"classes": 10}, "has no classes"),
     ):
         with pytest.raises(UsageError, match=message):
             config_to_wan(replace(own, **changes))

@@ -56,6 +56,19 @@ def evaluate(manifest, name="set", **options):
     return {suite.name: suite for suite in suites}
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_total_is_over_the_tasks_that_were_drawn(manifest):
+    counting = [row for row in PROMPTS if row["tag"] == "counting"]
+    draw(manifest, prompts=counting)
+    found = evaluate(manifest, bench_shapes=True)["shapes"]
+    (total,) = (figure for figure in found.figures if (figure.metric, figure.tag) == ("shapes.strict", "all"))
+    assert (total.n, found.expected) == (6, 6)
+    assert "shapes: 6 prompts of the tasks counting; the others were not asked for" in found.notes
+    manifest.execute("DELETE FROM samples WHERE seed = 0")
+    found = evaluate(manifest, bench_shapes=True)["shapes"]
+    assert not any(figure.tag == "all" for figure in found.figures) and found.expected == 6
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # one picture where nine frames were asked for
 def test_a_total_needs_every_prompt_and_bad_files_are_failures(manifest):
     draw(manifest)

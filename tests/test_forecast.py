@@ -79,7 +79,7 @@ def kept_on_a_gpu(config: ModelConfig, policy: str, samples: int, tokens: int, t
 
     def rows(count):
         where = torch.zeros(samples + 1, dtype=torch.int32), torch.zeros(samples * count, dtype=torch.int64)
-        return Sequences((count,) * samples, *where, count)
+        return Sequences((count,) * samples, *where, count, ((samples, count),))
 
     with FakeTensorMode(), torch.device("cuda"):
         model = Goku(config)

@@ -1,12 +1,15 @@
 """Packing: a pack must give what each sample gives alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers_small import CONFIG, awake
 
-from goku_cli.model.packing import Sequences, grid_positions, pack, patchify, token_count, unpack, unpatchify
+from goku_cli.model.packing import FEW_RUNS, Sequences, grid_positions, pack, patchify, token_count, unpack, unpatchify
 
 shapes = st.tuples(st.just(4), st.integers(1, 3), st.sampled_from([2, 4, 6]), st.sampled_from([2, 4]))
 samples = st.lists(st.tuples(shapes, st.integers(1, 9)), min_size=1, max_size=5)
@@ -42,14 +45,41 @@ def test_sequences_spread_a_row_over_each_samples_tokens(lengths):
     assert (found.longest, found.cu_seqlens[-1]) == (max(lengths), sum(lengths))
 
 
+@given(st.lists(shapes, min_size=1, max_size=6))
+def test_neighbors_of_one_shape_are_cut_as_each_is_alone(drawn):
+    latents = [torch.randn(shape) for shape in [*drawn, drawn[-1]]]
+    assert torch.equal(patchify(latents), torch.cat([patchify([latent]) for latent in latents]))
+
+
+@pytest.mark.parametrize("lengths", [[4] * 5, [4, 4, 12, 12, 12], list(range(1, 12))])
+def test_broadcast_and_lookup_spread_the_same_values_and_gradients(lengths):
+    """Few lengths are broadcast, many are looked up."""
+    found = Sequences.of(lengths)
+    assert (len(found.runs) <= FEW_RUNS) == (len(set(lengths)) <= 2)
+    values = torch.randn(len(lengths), 3, dtype=torch.float64, requires_grad=True)
+    weights = torch.randn(sum(lengths), 3, dtype=torch.float64)
+    ours = torch.autograd.grad((found.spread(values) * weights).sum(), values)[0]
+    looked_up = F.embedding(found.sample, values)
+    assert torch.equal(found.spread(values), looked_up)
+    torch.testing.assert_close(ours, torch.autograd.grad((looked_up * weights).sum(), values)[0])
+
+
+def test_pooling_sums_rows_and_keeps_their_variance():
+    rows = torch.randn(7, 3, dtype=torch.float64)
+    pooled = Sequences.of([2, 0, 5]).pool(rows)
+    expected = torch.stack([rows[:2].sum(0) / 2**0.5, torch.zeros(3), rows[2:].sum(0) / 5**0.5])
+    torch.testing.assert_close(pooled, expected.double())
+
+
 @settings(max_examples=15, deadline=None)
-@given(samples)
-def test_packed_equals_alone(drawn):
+@given(samples, st.booleans())
+def test_packed_equals_alone(drawn, told):
     """Forward and gradients, in float64, with a timestep and a caption of its own for each."""
+    config = replace(CONFIG, absolute_positions=told, pooled_text=told, shared_modulation=told)
     latents = [torch.randn(shape, dtype=torch.float64) for shape, _ in drawn]
     texts = [torch.randn(m, 12, dtype=torch.float64) for _, m in drawn]
     t = torch.rand(len(drawn), dtype=torch.float64)
-    together, alone = awake(), awake()
+    together, alone = awake(config), awake(config)
     packed = together(pack(latents, texts), t)
     packed.square().sum().backward()
     outputs = unpack(packed, [z.shape for z in latents])

@@ -147,7 +147,7 @@ def test_a_server_rewrites_prompts_once(folder):
         (["plain", "-p", "x", "--size", "50x80"], "divisible by 16"),
         (["plain", "-p", "x", "--image", "wide.png"], "draws from text alone"),
         (["plain", "-p", "x", "--solver", "ddim"], "cannot sample a flow checkpoint"),
-        (["plain", "-p", "x", "--guidance-interval", "0.9"], "two times"),
+        (["plain", "-p", "x", "--guidance-interval", "0.9"], "two numbers"),
         (["plain", "-p", "x", "--format", "mp5"], 'did you mean "mp4"'),
         (["plain", "-p", "x" * 400], "the text encoder reads 256"),
         (["plain", "-p", "x", "--image-guidance", "2"], "takes a first frame"),

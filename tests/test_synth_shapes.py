@@ -2,17 +2,19 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
+from goku_cli.errors import UsageError
 from goku_cli.shapes.caption import parse_caption
 from goku_cli.shapes.detect import judge
 from goku_cli.synth.defects import SHOT_DEFECTS, Damage
 from goku_cli.synth.shapes import make
-from goku_cli.synth.shots import FPS, plan_image, plan_video
+from goku_cli.synth.shots import FPS, World, plan_image, plan_video
 
 SEED = 5
 
@@ -109,6 +111,48 @@ def test_another_seed_in_the_same_folder_replaces_the_files(tmp_path):
     before = (tmp_path / "image-00000.png").read_bytes()
     assert make(tmp_path, videos=0, images=1, seed=2, workers=1)["written"] == 1
     assert (tmp_path / "image-00000.png").read_bytes() != before
+
+
+WORLD = World(tasks=("single_object", "motion"), size=(64, 96), radius=(0.2, 0.24), seconds=1.2)
+
+
+def test_a_world_of_chosen_tasks_size_radius_and_shots():
+    shots = [shot for index in range(12) for shot in plan_video(SEED, index, WORLD).shots]
+    pictures = [plan_image(SEED, index, WORLD) for index in range(12)]
+    clean = [shot for shot in shots if shot.defect not in ("static", "near_duplicate")]
+    assert {shot.scene.task for shot in clean} == {"motion"}
+    assert {shot.scene.task for shot, _ in pictures} == {"single_object"}
+    assert {size for _, size in pictures} == {(64, 96)}
+    things = [thing for shot in (*shots, *(shot for shot, _ in pictures)) for thing in shot.scene.things]
+    assert all(0.2 <= thing.radius <= 0.24 for thing in things)
+    assert {shot.frames for shot in shots} == set(range(29, 34))
+    assert min(sum(shot.frames for shot in plan_video(SEED, i, WORLD).shots) for i in range(12)) >= 4 * FPS
+
+
+def test_another_world_in_the_same_folder_replaces_the_files(tmp_path):
+    for world, written in ((WORLD, 1), (WORLD, 0), (replace(WORLD, size=(48, 48)), 1)):
+        assert make(tmp_path, videos=0, images=1, seed=1, world=world, workers=1)["written"] == written
+    assert decode(tmp_path / "image-00000.png").shape[1:3] == (48, 48)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"tasks": ("motoin",)}, 'did you mean "motion"'),
+        ({"tasks": ()}, "at least one task"),
+        ({"radius": (0.3, 0.2)}, "the least first"),
+        ({"radius": (0.1, 0.5)}, "below 0.3"),
+        ({"seconds": 0.5}, "from 1 to 10 seconds"),
+    ],
+)
+def test_a_world_that_cannot_be_is_one_line(change, says):
+    with pytest.raises(UsageError, match=says):
+        replace(WORLD, **change)
+
+
+def test_things_that_cannot_travel_that_far_are_told():
+    with pytest.raises(UsageError, match="make it shorter, or its things smaller"):
+        [plan_video(SEED, index, replace(WORLD, radius=(0.29, 0.29), seconds=3.0)) for index in range(6)]
 
 
 def test_six_videos_hold_every_defect_and_a_fifth_of_many_shots_is_bad():

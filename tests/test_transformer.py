@@ -48,11 +48,36 @@ def test_block_parameters_are_the_papers(size, text_dim, billions):
         ({"rope_theta": 0.0}, "positive"),
         ({"layers": 0}, "at least 1"),
         ({"text_dim": 0}, "text_dim"),
+        ({"text_dim": 0, "classes": 3, "pooled_text": True}, "pooled_text needs text_dim"),
     ],
 )
 def test_numbers_that_do_not_go_together_are_refused(change, says):
     with pytest.raises(UsageError, match=says):
         ModelConfig(**{**SMALL, "latent_channels": 4, "text_dim": 12, **change})
+
+
+def test_positions_are_relative_until_they_are_told_as_well():
+    """Three equal tokens in a row at three places: RoPE alone tells the middle one from the ends, not the ends."""
+    latent = torch.randn(4, 1, 2, 1, dtype=torch.float64).expand(-1, -1, -1, 2).repeat(1, 1, 1, 3)
+    text = torch.randn(3, 12, dtype=torch.float64)
+    alike = []
+    for told in (False, True):
+        model = awake(replace(CONFIG, layers=1, absolute_positions=told))
+        first, _, last = model(pack([latent], [text]), torch.rand(1, dtype=torch.float64))
+        alike.append(torch.allclose(first, last))
+    assert alike == [True, False]
+
+
+def test_pooled_text_is_the_text_as_a_whole():
+    """Without cross-attention's weights, only it tells two texts apart, and not the order of a text's rows."""
+    model = awake(replace(CONFIG, pooled_text=True))
+    for block in model.blocks:
+        block.cross.out.weight.data.zero_()
+    latent, t = torch.randn(4, 1, 2, 2, dtype=torch.float64), torch.rand(1, dtype=torch.float64)
+    one, other = torch.randn(2, 3, 12, dtype=torch.float64)
+    outputs = [model(pack([latent], [text]), t) for text in (one, one.flip(0), other)]
+    torch.testing.assert_close(outputs[0], outputs[1])
+    assert not torch.allclose(outputs[0], outputs[2])
 
 
 def test_sizes_are_sound_and_unknown_ones_name_the_nearest():

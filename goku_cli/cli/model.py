@@ -28,7 +28,9 @@ def encode_latents(
     vae: Annotated[
         str, typer.Option(help="linear, or the folder of a VAE (ours, or as diffusers saves it).")
     ] = ENCODE.vae,
-    text: Annotated[str, typer.Option(help="tiny, t5:FOLDER, t5:google/flan-t5-xl or umt5:FOLDER.")] = ENCODE.text,
+    text: Annotated[
+        str, typer.Option(help="tiny, words, t5:FOLDER, t5:google/flan-t5-xl, bert:FOLDER or umt5:FOLDER.")
+    ] = ENCODE.text,
     bucket: Annotated[
         str | None, typer.Option(help=f"{', '.join(BUCKETS)}; portrait clips get the turned twin.")
     ] = None,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 if TYPE_CHECKING:
     from goku_cli.model.ulysses import Split
@@ -83,6 +84,8 @@ class Sequences:
     sample: Tensor
     """(N,) int64: which sample a row belongs to."""
     longest: int
+    runs: tuple[tuple[int, int], ...]
+    """(samples, rows of each) for neighbors of equal length: ((80, 4), (32, 12)) of 80 images and 32 clips."""
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> "Sequences":
@@ -90,16 +93,12 @@ class Sequences:
         counts = torch.tensor(lengths, dtype=torch.int64)
         starts = F.pad(counts.cumsum(0), (1, 0)).int()
         sample = torch.arange(len(lengths)).repeat_interleave(counts)
-        return cls(tuple(lengths), starts, sample, max(lengths, default=0))
+        runs = tuple((len(list(run)), length) for length, run in itertools.groupby(lengths))
+        return cls(tuple(lengths), starts, sample, max(lengths, default=0), runs)
 
     def to(self, device: torch.device) -> "Sequences":
         """Return the same on another device."""
         return replace(self, cu_seqlens=self.cu_seqlens.to(device), sample=self.sample.to(device))
-
-    @functools.cached_property
-    def runs(self) -> tuple[tuple[int, int], ...]:
-        """(samples, rows of each) for neighbors of equal length: ((80, 4), (32, 12)) of 80 images and 32 clips."""
-        return tuple((len(list(run)), length) for length, run in itertools.groupby(self.lengths))
 
     def spread(self, values_BD: Tensor) -> Tensor:
         """Repeat one row per sample (B, D) to one per token: (N, D), or (1, D) where there is but one sample.
@@ -117,6 +116,11 @@ class Sequences:
             for part, (_, length) in zip(parts, self.runs, strict=True)
         ]
         return repeated[0] if len(repeated) == 1 else torch.cat(repeated)
+
+    def pool(self, rows_ND: Tensor) -> Tensor:
+        """Return the sum of every sample's rows over the root of their number: (B, D), of the variance of one row."""
+        sums_BD = rows_ND.new_zeros(len(self.lengths), rows_ND.shape[1]).index_add_(0, self.sample, rows_ND)
+        return sums_BD / self.cu_seqlens.diff().clamp(min=1).to(rows_ND.dtype).sqrt()[:, None]
 
 
 @dataclass(frozen=True)
@@ -181,18 +185,29 @@ def pack(
         ValueError: a latent of odd height or width, or a given frame of another size than its sample.
     """
     shapes = tuple(shape_of(latent) for latent in latents)
-    filled = [F.pad(text.to(latents[0].dtype), (0, 0, 0, max(0, text_rows - len(text)))) for text in texts]
+    lengths = [max(text_rows, len(text)) for text in texts]
     return Pack(
         tokens=patchify(latents),
         positions=torch.cat([grid_positions(shape) for shape in shapes]),
         vision=Sequences.of([token_count(shape) for shape in shapes]),
-        text=torch.cat(filled),
-        words=Sequences.of([len(text) for text in filled]),
+        text=_filled(texts, lengths).to(latents[0].dtype),
+        words=Sequences.of(lengths),
         shapes=shapes,
         labels=None if labels is None else torch.tensor(labels),
         first_frames=_given(latents, first_frames),
         last_frames=_given(latents, last_frames),
     )
+
+
+def _filled(texts: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
+    """Return texts (m, E), one after the other, each filled up with zero rows to its length."""
+    if all(len(text) == length for text, length in zip(texts, lengths, strict=True)):
+        return torch.cat(list(texts))
+    rows_BLE = pad_sequence(list(texts), batch_first=True)
+    rows_BLE = F.pad(rows_BLE, (0, 0, 0, max(lengths) - rows_BLE.shape[1]))
+    if min(lengths) == max(lengths):  # one call, where filling up text by text is as many
+        return rows_BLE.flatten(0, 1)
+    return torch.cat([rows[:length] for rows, length in zip(rows_BLE, lengths, strict=True)])
 
 
 def unpack(tokens: Tensor, shapes: Sequence[Shape]) -> list[Tensor]:

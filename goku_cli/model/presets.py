@@ -46,6 +46,8 @@ class ModelConfig:
     absolute_positions: bool = False
     """Tokens are told their place as well, by the same sinusoids that RoPE turns by: in a frame of few tokens, all of
     which meet its borders, relative positions alone leave a small model to find out where it is."""
+    pooled_text: bool = False
+    """Blocks are modulated by the text as a whole too, the sum of its states, as in Stable Diffusion 3 and FLUX."""
     noise_time: bool = False
     """The weights were learned with time run backwards: from u = 1 - t they predict x_0 - x_1 (Wan)."""
 
@@ -65,6 +67,8 @@ class ModelConfig:
             raise UsageError("last_frame needs image_condition: a clip is led from its first frame to its last")
         if self.text_rows < 0:
             raise UsageError("text_rows must be 0 (texts as they are) or more")
+        if self.pooled_text and not self.text_dim:
+            raise UsageError("pooled_text needs text_dim of at least 1, a model that reads texts")
         if self.classes < 0 or (not self.classes and self.text_dim < 1):
             raise UsageError("a model needs text_dim (text states) or classes (labels) of at least 1")
 
@@ -82,6 +86,7 @@ class Size:
 
 SIZES = {
     "nano": Size(layers=2, dim=48, ffn_dim=192, heads=2, rope_split=(8, 8, 8)),
+    "mini": Size(layers=4, dim=96, ffn_dim=384, heads=3, rope_split=(12, 10, 10)),
     "tiny": Size(layers=6, dim=144, ffn_dim=576, heads=3, rope_split=(16, 16, 16)),
     "1b": Size(layers=28, dim=1152, ffn_dim=4608, heads=16, rope_split=(24, 24, 24)),
     "2b": Size(layers=28, dim=1792, ffn_dim=7168, heads=28, rope_split=(16, 24, 24)),

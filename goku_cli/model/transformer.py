@@ -153,6 +153,8 @@ class Goku(nn.Module):
             self.time_out = nn.Linear(dim, 6 * dim)
         if config.classes:
             self.class_in = nn.Embedding(config.classes + 1, dim)
+        if config.pooled_text:
+            self.pooled_in = nn.Linear(config.text_dim, dim, bias=False)
         if config.text_mlp:
             self.text_in = nn.Sequential(
                 nn.Linear(config.text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim)
@@ -202,7 +204,7 @@ class Goku(nn.Module):
         config = self.config
         exact = torch.promote_types(pack.tokens.dtype, torch.float32)
         rope = rope_table(pack.positions, config.rope_split, config.rope_theta, exact, config.rope_scale)
-        condition_BD = self._condition(1 - t_B if config.noise_time else t_B, pack.labels)
+        condition_BD = self._condition(1 - t_B if config.noise_time else t_B, pack)
         shared = condition_BD
         if config.shared_modulation:
             with exactly(condition_BD):
@@ -232,13 +234,15 @@ class Goku(nn.Module):
     def _text(self, pack: Pack) -> Tensor:
         return self.text_in(pack.text) if self.config.text_mlp else pack.text
 
-    def _condition(self, t_B: Tensor, labels_B: Tensor | None) -> Tensor:
+    def _condition(self, t_B: Tensor, pack: Pack) -> Tensor:
         with exactly(t_B):
             condition_BD: Tensor = self.time_in(timestep_features(t_B).to(self.patch_in.weight.dtype))
             if self.config.classes:
-                if labels_B is None:
+                if pack.labels is None:
                     raise ValueError("a class-conditional model needs the labels of its pack")
-                condition_BD = condition_BD + self.class_in(labels_B)
+                condition_BD = condition_BD + self.class_in(pack.labels)
+            if self.config.pooled_text:
+                condition_BD = condition_BD + self.pooled_in(pack.words.pool(pack.text.to(condition_BD.dtype)))
         return condition_BD
 
     def _with_given_frames(self, pack: Pack) -> Tensor:

@@ -148,9 +148,9 @@ def config_to_wan(config: ModelConfig) -> dict[str, Any]:
     if not all(getattr(config, name) for name in OPTIONS):
         wanted = ", ".join(f"{name} = true" for name in OPTIONS)
         raise UsageError(f"only models of Wan's form load in diffusers; train one with these in [model]: {wanted}")
-    if config.classes or config.image_condition or config.absolute_positions:
-        raise UsageError("diffusers' Wan class has no classes, no image_condition and no absolute_positions; take a "
-                         "text-to-video model without them")  # fmt: skip
+    if more := [name for name in ("classes", "image_condition", "absolute_positions", "pooled_text")
+                if getattr(config, name)]:  # fmt: skip
+        raise UsageError(f"diffusers' Wan class has no {more[0]}; take a text-to-video model without")
     head_dim = config.dim // config.heads
     wanted_rope = (rope_split(head_dim), ROPE_THETA, (1.0, 1.0, 1.0))
     if (config.rope_split, config.rope_theta, config.rope_scale) != wanted_rope:
