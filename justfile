@@ -25,15 +25,15 @@ demo: _ready
     goku show demo/demo.duckdb --html demo/report.html
     echo "Open demo/report.html in a browser: the funnel, the clips, the curves and what the model drew." >&2
 
-# The longer recipe: about 40 minutes on two CPU cores.
+# The longer recipe: all tasks at 48x80, up to an hour on two CPU cores.
 [group: 'run']
 shapes: _ready
     #!/usr/bin/env bash
     set -euo pipefail
     goku synth shapes shapes/raw --videos 120 --images 1600 --seed 0 > /dev/null
     goku ingest shapes/raw -m shapes/shapes.duckdb \
-      | goku split | goku filter --tier shapes | goku caption | goku balance --taxonomy shapes \
-      | goku encode-latents | goku train recipes/shapes.toml --runs shapes/runs \
+      | goku split | goku filter --tier shapes | goku caption --no-motion-score | goku balance --taxonomy shapes \
+      | goku encode-latents --text words | goku train recipes/shapes.toml --runs shapes/runs \
       | goku sample --bench shapes | goku eval --bench shapes
     goku show shapes/shapes.duckdb --html shapes/report.html
     echo "Open shapes/report.html in a browser." >&2

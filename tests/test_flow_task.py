@@ -189,3 +189,11 @@ def test_an_epoch_has_every_row_as_often_as_its_weight_says():
     even = Order(np.arange(7), np.ones(7), 0, "even")
     assert sorted(even.row(at) for at in range(7, 14)) == list(range(7))
     assert [even.row(at) for at in (13, 3, 12)] == [even.row(13), even.row(3), even.row(12)]
+
+
+def test_a_latent_is_read_once_and_stays_in_memory(run, monkeypatch):
+    latents = task(run).latents
+    draw = latents.draw(0, 1)[0]
+    first = latents.read(draw).latent
+    monkeypatch.setattr(latents._shards, "read", None)
+    assert torch.equal(latents.read(draw).latent, first)
