@@ -21,7 +21,7 @@ demo: _ready
     goku ingest demo/raw -m demo/demo.duckdb \
       | goku split | goku filter --tier shapes | goku caption --no-motion-score | goku balance --taxonomy shapes \
       | goku encode-latents --size 32x32 --text words | goku train recipes/demo.toml --runs demo/runs \
-      | goku sample --bench shapes --part single_object --part motion --count 4 | goku eval --bench shapes
+      | goku sample --bench shapes --part single_object --part motion --count 4 --guidance 2 | goku eval --bench shapes
     goku show demo/demo.duckdb --html demo/report.html
     echo "Open demo/report.html in a browser: the funnel, the clips, the curves and what the model drew." >&2
 

@@ -26,7 +26,7 @@ import tomlkit
 HERE = Path(__file__).parent
 DEMO = HERE.parent / "recipes" / "demo.toml"
 ENCODE = ["--size", "32x32", "--text", "words"]
-PARTS = ["--part", "single_object", "--part", "motion"]
+PARTS = ["--part", "single_object", "--part", "motion", "--guidance", "2"]
 TRIAL_STEPS = 60
 ATTRIBUTES = ("color", "shape", "motion", "strict")
 TAKES = "4"
