@@ -39,7 +39,8 @@ def checkpoint_of(folder: Path, codec: LinearCodec) -> Path:
     (temporary / "vae").mkdir(parents=True)
     codec.save(temporary / "vae")
     data = {"codec": "vae", "codec_sha256": codec_fingerprint(temporary / "vae")}
-    (temporary / "config.json").write_text(json.dumps({"kind": "flow", "data": data}))
+    about = {"kind": "flow", "data": data, "model": {"latent_channels": codec.channels}}
+    (temporary / "config.json").write_text(json.dumps(about))
     finish(temporary, folder)
     return folder
 
