@@ -86,7 +86,7 @@ def test_a_small_clip_plays_in_a_loop_at_its_own_pixels(tmp_path):
     image, frames = frames_of(shown.source)
     assert (image.n_frames, image.info["loop"], image.info["duration"]) == (9, 0, 125)
     assert frames.shape == small.shape and np.abs(frames.astype(int) - small).mean() < 2
-    assert (shown.width, shown.height, shown.sharp) == (320, 192, True)
+    assert (shown.width, shown.height, shown.sharp) == (160, 96, True)
     still = frames_of(shown.still)[1]
     assert np.array_equal(still, frames[4:5])
     exact = player(write_shown(tmp_path, "b", small, 8, form="tensor"), 8)

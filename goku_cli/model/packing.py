@@ -103,12 +103,12 @@ class Sequences:
     def spread(self, values_BD: Tensor) -> Tensor:
         """Repeat one row per sample (B, D) to one per token: (N, D), or (1, D) where there is but one sample.
 
-        Where few lengths occur, by broadcasting, whose gradient is a plain sum. Else by lookup: the gradient of an
-        embedding sums long runs of equal rows well on every device.
+        On a CPU where few lengths occur, by broadcasting, whose gradient is a plain sum. Else by lookup: the gradient
+        of an embedding sums long runs of equal rows well, and what is compiled does not depend on the lengths.
         """
         if values_BD.shape[0] == 1:
             return values_BD
-        if len(self.runs) > FEW_RUNS:
+        if values_BD.device.type != "cpu" or len(self.runs) > FEW_RUNS:
             return F.embedding(self.sample, values_BD)
         parts = values_BD.split([count for count, _ in self.runs])
         repeated = [

@@ -19,6 +19,8 @@ from goku_cli.media.shown import as_drawn, read_shown
 
 SIDE = 320
 """Pixels of the page that the longer side of a clip takes at most."""
+ENLARGED = 160
+"""The same of a clip that is drawn smaller than that: a tiny one is not worth a screen."""
 FRAMES = 49
 """Frames of a clip at most; of more, every second, third ... is shown, for as long."""
 BYTES = 1 << 19
@@ -67,9 +69,10 @@ def player(path: Path, fps: float | None, side: int = SIDE) -> Player | None:
         if len(data) <= BYTES:
             break
     width, height = images[0].size
-    scale = max(1, side // max(width, height))
+    whole = (height, width) == frames.shape[1:3]
+    scale = max(1, (min(side, ENLARGED) if whole else side) // max(width, height))
     still = _uri("image/webp", _webp(images[len(images) // 2 :][:1], 0, exact)) if len(images) > 1 else ""
-    sharp = scale > 1 and (height, width) == frames.shape[1:3]
+    sharp = whole and scale > 1
     return Player(_uri("image/webp", data), still, scale * width, scale * height, sharp)
 
 
