@@ -39,7 +39,7 @@ class World:
     """Which part of the shapes world a collection shows.
 
     Raises:
-        UsageError: an unknown task, or none.
+        UsageError: an unknown task or none, or a radius or a length of shots that cannot be.
     """
 
     tasks: tuple[str, ...] = IMAGE_TASKS + VIDEO_TASKS
@@ -83,12 +83,12 @@ class World:
 
     @property
     def image_tasks(self) -> list[str]:
-        """Tasks of still images; a world of videos alone takes a single object for those that are asked for."""
+        """Tasks of still images; where only tasks of videos were named, images show a single object."""
         return [task for task in IMAGE_TASKS if task in self.tasks] or ["single_object"]
 
     @property
     def video_odds(self) -> dict[str, float]:
-        """How often each task of videos comes; a world of images alone takes a resting object."""
+        """How often each task of videos comes; where only tasks of images were named, videos show a resting object."""
         odds = {task: share for task, share in _VIDEO_ODDS.items() if task in self.tasks} or {"single_object": 1.0}
         return {task: share / sum(odds.values()) for task, share in odds.items()}
 
