@@ -1,10 +1,14 @@
 """Every attention kernel that runs here against plain softmax, sample by sample."""
 
+import itertools
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from goku_cli.errors import UsageError
-from goku_cli.model.attention import KERNELS, packed_attention, resolve
+from goku_cli.model.attention import KERNELS, SHORT, _alike, packed_attention, resolve
 from goku_cli.model.packing import Sequences
 
 VISION, TEXT = (70, 140, 3, 3, 130), (2, 9, 5, 5, 1)
@@ -42,6 +46,30 @@ def test_kernels_agree_with_softmax(kernel, keys):
         found = packed_attention(q, k, v, queries, keys, kernel)
     expected = plain(q.float(), k.float(), v.float(), queries, keys)
     torch.testing.assert_close(found.float(), expected, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("length", [SHORT, SHORT + 1], ids=["summed", "kernel"])
+def test_compiled_attention_is_the_same(length):
+    both = Sequences.of([length, length, 3])
+    q, k, v = (torch.randn(sum(both.lengths), 2, 16, requires_grad=True) for _ in range(3))
+    torch._dynamo.reset()
+    compiled = torch.compile(packed_attention, backend="aot_eager")
+    for found, expected in zip(*(gradients(f, q, k, v, both) for f in (compiled, packed_attention)), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def gradients(attend, q, k, v, both):
+    output = attend(q, k, v, both, both)
+    return output, *torch.autograd.grad(output.square().sum(), (q, k, v))
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=12))
+def test_neighbors_alike_in_both_are_one_call(lengths):
+    queries, keys = (Sequences.of(one) for one in zip(*lengths, strict=True))
+    found = [(n, m) for count, n, m in _alike(queries, keys) for _ in range(count)]
+    assert found == lengths
+    merged = Sequences.of(queries.lengths)
+    assert list(_alike(merged, merged)) == [(len(list(run)), n, n) for n, run in itertools.groupby(merged.lengths)]
 
 
 def test_bfloat16_on_a_cpu_keeps_its_dtype():

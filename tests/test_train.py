@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -125,6 +126,16 @@ def test_a_start_that_does_not_fit_is_refused(folder, trained, line, says):
     done = goku(folder, "train", "wrong.toml", "small.duckdb")
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
+
+
+def test_a_recipe_that_compiles_wants_a_compiler(folder):
+    (folder / "compiled.toml").write_text(RECIPE.format(steps=2) + "compile = true\n")
+    (folder / "bare").mkdir()
+    bare = {**os.environ, "PATH": str(folder / "bare"), "CXX": "none"}
+    command = [shutil.which("goku"), "train", "compiled.toml", "small.duckdb"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=bare)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "needs a C++ compiler" in done.stderr
 
 
 def test_interrupt_saves_and_leaves_no_process(folder):

@@ -189,6 +189,20 @@ def test_compiles_without_graph_breaks(options, policy):
     torch.testing.assert_close(compiled(packed, t), model(packed, t))
 
 
+def test_packs_of_other_numbers_of_samples_are_compiled_once():
+    model = awake(replace(CONFIG, pooled_text=True)).train()
+    graphs = torch._dynamo.testing.CompileCounter()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend=graphs, dynamic=True)
+    for images, clips in ((3, 2), (4, 3), (2, 5), (7, 4)):
+        drawn = [torch.randn(4, 1, 2, 2)] * images + [torch.randn(4, 3, 2, 4)] * clips
+        packed = pack(drawn, [torch.randn(5, CONFIG.text_dim)] * len(drawn))
+        t = torch.rand(len(drawn))
+        model.float()
+        torch.testing.assert_close(compiled(packed, t), model(packed, t))
+    assert graphs.frame_count == 1
+
+
 def test_float32_follows_float64():
     packed, t = some_pack(), torch.rand(2, dtype=torch.float64)
     single = replace(packed, tokens=packed.tokens.float(), text=packed.text.float())

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import platform
-import shutil
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from goku_cli import weights
 from goku_cli.media.ffmpeg import executable
+from goku_cli.train.hardware import cxx_compiler
 
 HUB = "https://huggingface.co"
 HUB_SECONDS = 2.0
@@ -53,8 +53,7 @@ def check() -> Iterator[Finding]:
     ):
         yield Finding(name, _version(package), without)
     yield Finding("CUDA GPU", _gpu(), "speed: models run on the CPU")
-    compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
-    yield Finding("C++ compiler", compiler, "kernels that DeepSpeed compiles on first use")
+    yield Finding("C++ compiler", cxx_compiler(), "train.compile, and kernels that DeepSpeed compiles on first use")
     for part in weights.ALL:
         how = f"{part.used_by}; get it with: {part.command.format(part.place)}"
         yield Finding(part.name, _place(part.place), how)

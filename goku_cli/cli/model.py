@@ -192,10 +192,11 @@ def train(
         return
     from goku_cli.manifest.store import Manifest, parse_reference
     from goku_cli.train import outer
-    from goku_cli.train.launch import Launch, attention_kernel, default_ranks, launch
+    from goku_cli.train.launch import Launch, attention_kernel, check_compiler, default_ranks, launch
     from goku_cli.train.plan import Run, prepare
 
     kernel = attention_kernel(settings.train)
+    check_compiler(settings.train)
     file, name = parse_reference(reference_from(manifest))
     started = time.monotonic()
     arguments: dict[str, object] = {"recipe": str(path), "ranks": ranks}

@@ -9,8 +9,7 @@ Shapes: N queries, M keys, H heads, D head dimension.
 
 import functools
 import importlib.util
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,6 +19,9 @@ from torch import Tensor
 from goku_cli.errors import UsageError
 from goku_cli.model.packing import Sequences
 from goku_cli.registry import nearest
+
+SHORT = 32
+"""Keys of a sample up to which a compiled CPU step sums in place of calling a kernel."""
 
 
 def packed_attention(
@@ -67,15 +69,45 @@ def _sdpa(q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, queries: Sequences, keys:
         # Its bfloat16 backward is ten times slower than its float32 one.
         q_NHD, k_MHD, v_MHD = q_NHD.float(), k_MHD.float(), v_MHD.float()
     outputs, q_start, k_start = [], 0, 0
-    for (n, m), run in itertools.groupby(zip(queries.lengths, keys.lengths, strict=True)):
-        b = len(list(run))
+    for b, n, m in _alike(queries, keys):
         q, k, v = (
             x[start : start + b * length].unflatten(0, (b, length)).transpose(1, 2)
             for x, start, length in ((q_NHD, q_start, n), (k_MHD, k_start, m), (v_MHD, k_start, m))
         )
-        outputs.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1))
+        outputs.append(_attend(q, k, v).transpose(1, 2).flatten(0, 1))
         q_start, k_start = q_start + b * n, k_start + b * m
     return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).to(dtype)
+
+
+def _attend(q_BHND: Tensor, k_BHMD: Tensor, v_BHMD: Tensor) -> Tensor:
+    """Return softmax(q k / sqrt(D)) v of B alike samples: (B, H, N, D).
+
+    Of short samples a compiler makes one loop of the plain sums, which costs less than a kernel's call for each.
+    """
+    if not torch.compiler.is_compiling() or k_BHMD.device.type != "cpu" or k_BHMD.shape[2] > SHORT:
+        return F.scaled_dot_product_attention(q_BHND, k_BHMD, v_BHMD)
+    scores_BHNM = (q_BHND[:, :, :, None] * k_BHMD[:, :, None]).sum(-1) * q_BHND.shape[-1] ** -0.5
+    return (scores_BHNM.softmax(-1)[..., None] * v_BHMD[:, :, None]).sum(3)
+
+
+def _alike(queries: Sequences, keys: Sequences) -> Iterator[tuple[int, int, int]]:
+    """Yield (samples, queries of each, keys of each) for neighbors that are equally long in both.
+
+    By comparisons, since a compiler that is told of Min(a, b) samples makes slow loops of them.
+    """
+    if queries is keys:
+        yield from ((count, n, n) for count, n in queries.runs)
+        return
+    runs = list(keys.runs)
+    for count, n in queries.runs:
+        while count > runs[0][0]:
+            there, m = runs.pop(0)
+            yield there, n, m
+            count -= there
+        there, m = runs.pop(0)
+        yield count, n, m
+        if there > count:
+            runs.insert(0, (there - count, m))
 
 
 def _varlen(q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, queries: Sequences, keys: Sequences) -> Tensor:

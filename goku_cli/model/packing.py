@@ -119,7 +119,7 @@ class Sequences:
 
     def pool(self, rows_ND: Tensor) -> Tensor:
         """Return the sum of every sample's rows over the root of their number: (B, D), of the variance of one row."""
-        sums_BD = rows_ND.new_zeros(len(self.lengths), rows_ND.shape[1]).index_add_(0, self.sample, rows_ND)
+        sums_BD = rows_ND.new_zeros(len(self.cu_seqlens) - 1, rows_ND.shape[1]).index_add_(0, self.sample, rows_ND)
         return sums_BD / self.cu_seqlens.diff().clamp(min=1).to(rows_ND.dtype).sqrt()[:, None]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from goku_cli.errors import GokuError, Interrupted, UsageError
 from goku_cli.model import checkpoint
 from goku_cli.model.ulysses import check_degree
+from goku_cli.train.hardware import cxx_compiler
 from goku_cli.train.hosts import check_hosts, read_hosts
 from goku_cli.train.journal import REFUSAL, REFUSED, STOP
 from goku_cli.train.plan import Run
@@ -86,6 +87,16 @@ def attention_kernel(settings: Optimization) -> str:
 
     dtype = torch.bfloat16 if settings.bf16 else torch.float32
     return resolve(settings.attention, "cuda" if gpus() else "cpu", dtype)
+
+
+def check_compiler(settings: Optimization) -> None:
+    """Refuse a recipe whose blocks cannot be compiled here.
+
+    Raises:
+        UsageError: it wants that, and this machine has no C++ compiler.
+    """
+    if settings.compile and cxx_compiler() is None:
+        raise UsageError("train.compile needs a C++ compiler, and there is none here; install g++, or set it to false")
 
 
 def default_ranks() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from outcome import WORK, Row, keep
 from PIL import Image
-from shapes_world import ATTRIBUTES, make_data, train
+from shapes_world import ATTRIBUTES, RADII, make_data, train
 
 from goku_cli.sample.generate import Generator, SampleSettings
 from goku_cli.shapes.caption import caption, metadata
@@ -18,13 +18,14 @@ from goku_cli.shapes.render import render
 from goku_cli.shapes.scene import Scene, draw_scene
 
 CLIPS = 64
-HEIGHT, WIDTH, FPS, FRAMES = 48, 80, 8, 9
+HEIGHT, WIDTH, FPS, FRAMES = 32, 32, 8, 9
 
 
 def scenes() -> list[Scene]:
     """Return scenes of one moving object, from a seed that training never saw."""
     return [
-        draw_scene(np.random.default_rng([2026, i]), "motion", seconds=1.0, aspect=WIDTH / HEIGHT) for i in range(CLIPS)
+        draw_scene(np.random.default_rng([2026, i]), "motion", seconds=1.0, aspect=WIDTH / HEIGHT, radii=RADII)
+        for i in range(CLIPS)
     ]
 
 

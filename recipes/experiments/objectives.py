@@ -1,6 +1,6 @@
 """Experiment 1, the paper's Table 2 at toy size: rectified flow against DDPM, by class, at the same steps.
 
-Handwritten digits (scikit-learn's 1,797 of 8x8 pixels, enlarged to 64x64), ten classes, three seeds. What is drawn is
+Handwritten digits (scikit-learn's 1,797 of 8x8 pixels, enlarged to 32x32), ten classes, three seeds. What is drawn is
 made 8x8 again. Its Frechet distance to the real digits is over the 64 pixels themselves, so it is like an FID and not
 one; the class is what a support vector machine sees that was fitted on the real digits.
 """
@@ -19,11 +19,11 @@ from goku_cli.evaluate.frechet import Normal, frechet
 from goku_cli.sample.generate import Generator, SampleSettings
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-ARMS = {"flow": "euler", "ddpm-eps": "ddim", "ddpm-v": "ddim"}
+ARMS = {"flow": "euler", "flow-data": "euler", "ddpm-eps": "ddim", "ddpm-v": "ddim"}
 """With the solver of each, at the same number of evaluations."""
 SEEDS = (0, 1, 2)
 STEPS = 25
-SIDE = 64
+SIDE = 32
 DATA = WORK / "digits.duckdb"
 NEIGHBORS = 3
 """Of precision and recall (Kynkaanniemi et al. 2019)."""
@@ -65,7 +65,7 @@ def draw(folder: Path, solver: str, labels: np.ndarray) -> np.ndarray:
 
 
 def shrunk(image: np.ndarray) -> np.ndarray:
-    """Return a picture (64, 64, 3) as the 64 numbers of a digit, from 0 to 16."""
+    """Return a picture (H, W, 3) as the 64 numbers of a digit, from 0 to 16."""
     small = Image.fromarray(image).convert("L").resize((8, 8), Image.Resampling.BOX)
     return np.asarray(small, np.float64).ravel() * 16 / 255
 

@@ -41,6 +41,12 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def mean_and_range(rows: Sequence[Row], column: str, arm: str, measure: str) -> tuple[float, float, float]:
+    """Return the mean of an arm's seeds, the least and the greatest."""
+    values = [row[measure] for row in rows if row[column] == arm]
+    return sum(values) / len(values), min(values), max(values)
+
+
 def keep(name: str, question: str, rows: Sequence[Row], draw: Callable[[Any], None], panels: int = 1) -> None:
     """Write results/NAME.json and results/NAME.svg, and print the table."""
     RESULTS.mkdir(exist_ok=True)
