@@ -44,21 +44,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("time_to_shape.jsonl"))
     options = parser.parse_args()
     levers = tomllib.loads((HERE / "time_to_shape.toml").read_text())
-    for name in options.levers or levers:
-        with tempfile.TemporaryDirectory() as folder:
-            data = encoded(options.manifest, levers[name], Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.levers or levers:
+            work = Path(folder) / name
+            work.mkdir()
+            data = encoded(options.manifest, levers[name].get("encode", []), Path(folder))
             for seed in map(int, options.seeds.split(",")):
-                row = {"lever": name, "seed": seed} | measure(levers[name], data, Path(folder), options.seconds, seed)
+                row = {"lever": name, "seed": seed} | measure(levers[name], data, work, options.seconds, seed)
                 with options.out.open("a") as file:
                     file.write(json.dumps(row) + "\n")
     sys.stdout.write(table([json.loads(line) for line in options.out.read_text().splitlines()]))
 
 
-def encoded(manifest: Path, lever: Row, folder: Path) -> Path:
-    """Return a copy of the curated manifest with this lever's latents and texts."""
-    copy = folder / "set.duckdb"
-    shutil.copy(manifest, copy)
-    goku("encode-latents", str(copy), *ENCODE, *lever.get("encode", []), "--forget-lost")
+def encoded(manifest: Path, options: list[str], folder: Path) -> Path:
+    """Return a copy of the curated manifest with latents and texts of these options, which levers share."""
+    copy = folder / f"set{''.join(options)}.duckdb"
+    if not copy.exists():
+        shutil.copy(manifest, copy)
+        goku("encode-latents", str(copy), *ENCODE, *options, "--forget-lost")
     return copy
 
 
