@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from chat_server import ANSWERS, GOOD, chat_server, count
+from chat_server import ANSWERS, GOOD, STRICT, chat_server, count
 from films import film, picture
 from tiny_vlm import make_tiny_vlm
 
@@ -90,13 +90,30 @@ def test_pictures_that_are_the_same_are_asked_about_once(tmp_path, url):
 @pytest.mark.parametrize(
     ("model", "cause"),
     [("refuses", Cause.REFUSED), ("empty", Cause.ANSWER), ("endless", Cause.ANSWER), ("broken", Cause.ANSWER),
-     ("html", Cause.ANSWER)],
+     ("html", Cause.ANSWER), ("filtered", Cause.REFUSED), ("aborted", Cause.ANSWER), ("calls", Cause.ANSWER)],
 )  # fmt: skip
 def test_what_is_no_caption_is_asked_for_again_and_then_fails(tmp_path, url, model, cause):
     outcome, rows, failures = run(make_manifest(tmp_path, pictures=1), url, model)
     assert (outcome.done, outcome.failed, rows) == (0, 1, []) and failures[0]["cause"] == cause
     assert count(url)["requests"] == 3
     assert len({(body["seed"], body["temperature"] > 0) for body in count(url)["bodies"]}) in (0, 3)
+
+
+@pytest.mark.parametrize("model", STRICT)
+def test_parameters_that_a_server_refuses_are_left_out_from_then_on_and_told(tmp_path, url, model):
+    spending = Spending(ServerSettings(in_flight=1))
+    outcome, rows, _ = run(make_manifest(tmp_path, pictures=3), url, model, spending)
+    assert outcome.done == 3 and rows[-1]["text"] == GOOD
+    assert count(url)["requests"] == 3 + len(STRICT[model])
+    for body in count(url)["bodies"]:
+        assert not set(STRICT[model]) & set(body) and ("max_completion_tokens" in body) == ("max_tokens" not in body)
+    assert f"without {', '.join(sorted(STRICT[model]))}, which the server refuses" in str(spending)
+    told = Spending(ServerSettings(in_flight=1, without=tuple(STRICT[model])))
+    path = make_manifest(tmp_path / "again", pictures=1)
+    run(path, url, model, told)
+    assert count(url)["requests"] == 4 + len(STRICT[model])
+    with pytest.raises(UsageError, match="did you mean"):
+        ServerSettings(without=("temperatur",))
 
 
 def test_another_seed_may_answer_and_markup_goes(tmp_path, url):
@@ -243,21 +260,6 @@ def test_replies_outlive_their_process_and_a_full_disk_stops(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        ANSWERS["refuses"], "I’m sorry, I can't help with that.", "I cannot describe this image.", "As an AI, I see.",
-        "I'm unable to view images directly.", "Sorry, but I can't.", "Unfortunately, I am not able to see it.",
-        "I apologize, but this is private.", "No image was provided.", "Please provide the video first.",
-        "There are no frames attached.", "I won't assist with this.",
-    ],
-)  # fmt: skip
-def test_refusals(text):
-    with pytest.raises(Fault) as caught:
-        read_answer(text)
-    assert caught.value.cause == Cause.REFUSED
-
-
-@pytest.mark.parametrize(
     ("text", "caption"),
     [
         ('A sign reads "I can\'t breathe".', 'A sign reads "I can\'t breathe".'),
@@ -265,6 +267,7 @@ def test_refusals(text):
         ("Here is the caption:\n\n- A dog.\n- A ball.", "A dog. A ball."),
         ("<think>It is a dog.</think>A dog.<|im_end|>", "A dog."),
         ('"A dog runs."', "A dog runs."),
+        ('```json\n{"caption": "A dog runs."}\n```', "A dog runs."),
         ("# Caption\nA dog 3 < 4 and *fast*.\x00\x1b[2J", "Caption A dog 3 < 4 and fast."),
         ("Sure! Here's a description: A dog.", "A dog."),
     ],
@@ -275,7 +278,7 @@ def test_answers_become_plain_text(text, caption):
 
 def test_an_answer_that_was_cut_off_ends_with_a_sentence():
     assert read_answer("A dog runs. It jum", cut_off=True) == "A dog runs."
-    for text, cut in (("A dog ju", True), ('{"caption": "a dog"}', False), ("12 !", False), ("a " * 3000, False)):
+    for text, cut in (("A dog ju", True), ('{"box": [1, 2]}', False), ("12 !", False), ("a " * 3000, False)):
         with pytest.raises(Fault):
             read_answer(text, cut_off=cut)
 

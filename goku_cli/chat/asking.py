@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from goku_cli.chat.answer import read_answer
 from goku_cli.chat.replies import Replies, reply_key
@@ -14,6 +14,16 @@ ATTEMPTS = 3
 """Each with another seed, and all but the first with some temperature."""
 MAX_TOKENS = 512
 TEMPERATURE = 0.7
+CUT_OFF = frozenset(["length", "max_tokens", "model_length"])
+WITHHELD = frozenset(
+    ["content_filter", "refusal", "safety", "recitation", "prohibited_content", "blocklist", "sensitive"]
+)
+BROKEN_OFF = frozenset(
+    ["abort", "error", "cancelled", "timeout", "network_error", "insufficient_system_resource", "tool_calls",
+     "function_call"]
+)  # fmt: skip
+"""Reasons to finish as OpenAI, vLLM, SGLang, Mistral, Anthropic, Gemini, DeepSeek and Zhipu name them; others mean that
+the answer is whole."""
 
 
 class Model(Protocol):
@@ -34,9 +44,22 @@ class Completion:
     """What matters in the body of a chat completion."""
 
     text: str
-    cut_off: bool
+    finish: str
+    """Why the answer ends where it does: stop, length, content_filter, ... in lower case."""
     tokens_in: int
     tokens_out: int
+
+    def caption(self) -> str:
+        """Return what it says, as a caption.
+
+        Raises:
+            Fault: REFUSED, by the model or by what stands before it; ANSWER, when it is none.
+        """
+        if self.finish in WITHHELD:
+            raise Fault(Cause.REFUSED, f"the server withheld it ({self.finish}): {self.text[:100]}")
+        if self.finish in BROKEN_OFF:
+            raise Fault(Cause.ANSWER, f"the server broke it off ({self.finish})")
+        return read_answer(self.text, cut_off=self.finish in CUT_OFF)
 
 
 def ask(model: Model, replies: Replies, spending: Spending, prompt: str, images: Sequence[bytes] = ()) -> str:
@@ -52,7 +75,7 @@ def ask(model: Model, replies: Replies, spending: Spending, prompt: str, images:
             reason = Fault(Cause.ANSWER, "the server's reply is no chat completion")
             continue
         try:
-            return read_answer(completion.text, cut_off=completion.cut_off)
+            return completion.caption()
         except Fault as fault:
             reason = fault
     raise reason
@@ -82,11 +105,20 @@ def read_completion(body: str | None) -> Completion | None:
     try:
         said = json.loads(body or "")
         choice, usage = said["choices"][0], said.get("usage") or {}
+        message = choice["message"]
+        refusal = message.get("refusal")
         return Completion(
-            text=str(choice["message"]["content"] or ""),
-            cut_off=choice.get("finish_reason") == "length",
+            text=_text(message["content"] or refusal or ""),
+            finish="refusal" if refusal else str(choice.get("finish_reason") or "stop").lower().partition(":")[0],
             tokens_in=int(usage.get("prompt_tokens") or 0),
             tokens_out=int(usage.get("completion_tokens") or 0),
         )
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return None
+
+
+def _text(content: Any) -> str:
+    """Return a message's text, which may come as one or in parts, of which some may be reasoning."""
+    if isinstance(content, list):
+        return "".join(str(part["text"]) for part in content if part.get("type") in ("text", "output_text"))
+    return str(content)

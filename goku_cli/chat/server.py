@@ -6,6 +6,7 @@ when the server says so. The key comes from OPENAI_API_KEY and goes nowhere but 
 
 import base64
 import os
+import re
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 import openai
 
 from goku_cli.chat.asking import MAX_TOKENS, TEMPERATURE
+from goku_cli.chat.settings import PARAMETERS
 from goku_cli.chat.spending import Spending
 from goku_cli.errors import Cause, Fault, GokuError, UsageError
 from goku_cli.registry import nearest
@@ -69,14 +71,15 @@ class Server:
     def complete(self, body: dict[str, Any]) -> str:
         """Return the body of the reply to a chat completion request.
 
+        A parameter that the server refuses is left out from then on, and the request sent once more.
+
         Raises:
             Fault: NETWORK or TIMEOUT after all retries, ANSWER when the request is refused as such, UNASKED.
         """
         with self._at_once:
             self._spending.check()
             try:
-                # The typed method would walk through the pictures to check them: a third of the time of a request.
-                return self._client.post("/chat/completions", body=body, cast_to=str)
+                return self._post(body)
             except openai.APITimeoutError as error:
                 self._spending.outage("timeout")
                 seconds = self._spending.settings.timeout
@@ -86,6 +89,18 @@ class Server:
                 raise Fault(Cause.NETWORK, f"no connection to {self.url}") from error
             except openai.APIStatusError as error:
                 raise self._status(error, body["model"]) from error
+
+    def _post(self, body: dict[str, Any]) -> str:
+        without = set(self._spending.without)
+        try:
+            # The typed method would walk through the pictures to check them: a third of the time of a request.
+            return self._client.post("/chat/completions", body=_taken(body, without), cast_to=str)
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            refused = {name for name in PARAMETERS if re.search(rf"\b{name}\b", str(error))} - without
+            if not refused:
+                raise
+            self._spending.without |= refused
+            return self._post(body)
 
     def _status(self, error: openai.APIStatusError, model: str) -> Fault:
         told = f"HTTP {error.status_code}: {clean(error.message, 200)}"
@@ -99,6 +114,12 @@ class Server:
             self._spending.outage(told)
             return Fault(Cause.NETWORK, told)
         return Fault(Cause.ANSWER, told)
+
+
+def _taken(body: dict[str, Any], without: set[str]) -> dict[str, Any]:
+    """Return a request without parameters that its server refuses; for one there is another name."""
+    taken = {name: value for name, value in body.items() if name not in without}
+    return taken | ({"max_completion_tokens": body["max_tokens"]} if "max_tokens" in without else {})
 
 
 class ServedModel:

@@ -4,14 +4,17 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from goku_cli.errors import UsageError
+from goku_cli.registry import nearest
 
 SERVER, LOCAL = "openai:", "transformers:"
 """How models that are asked begin: a server's URL, a folder of weights."""
+PARAMETERS = ("max_tokens", "temperature", "seed")
+"""What some servers refuse: in place of the first they take max_completion_tokens; the others can be left out."""
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """How a server is asked: nothing of it changes a caption."""
+    """How a server is asked."""
 
     in_flight: int = 64
     """Requests at once."""
@@ -24,6 +27,13 @@ class ServerSettings:
     """Per million tokens."""
     timeout: float = 300.0
     """Seconds to wait for one answer."""
+    without: tuple[str, ...] = ()
+    """Of PARAMETERS, those that the server does not take."""
+
+    def __post_init__(self) -> None:
+        for name in self.without:
+            if name not in PARAMETERS:
+                raise UsageError(f"--without takes {', '.join(PARAMETERS)}, not {name}{nearest(name, PARAMETERS)}")
 
 
 def check_url(url: str) -> None:

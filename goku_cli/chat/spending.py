@@ -22,6 +22,8 @@ class Spending:
         self.settings = settings or ServerSettings()
         self.requests = self.tokens_in = self.tokens_out = 0
         self.stopped: str | None = None
+        self.without = set(self.settings.without)
+        """Parameters that are not sent any more."""
         self._tell, self._told = tell, 0.0
         self._outages, self._next = 0, 0.0
         self._lock = threading.Lock()
@@ -38,6 +40,8 @@ class Spending:
 
     def __str__(self) -> str:
         told = f"{self.requests} requests, {self.tokens} tokens"
+        if refused := self.without - set(self.settings.without):
+            told += f", without {', '.join(sorted(refused))}, which the server refuses"
         return f"{told}, cost {self.cost:.2f}" if self.settings.price_in or self.settings.price_out else told
 
     def check(self) -> None:

@@ -249,6 +249,10 @@ def caption(
     price_in: Annotated[float, typer.Option(min=0, help="Price of a million tokens read.")] = SERVER.price_in,
     price_out: Annotated[float, typer.Option(min=0, help="Price of a million tokens written.")] = SERVER.price_out,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for one answer.")] = SERVER.timeout,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="What the server does not take: max_tokens, temperature, seed. Found out when absent."),
+    ] = None,
     output: Output = None,
     workers: Workers = 0,
     strict: Strict = False,
@@ -271,7 +275,7 @@ def caption(
     )  # fmt: skip
     asking = ServerSettings(
         in_flight=in_flight, rate=rate, tokens_budget=tokens_budget, price_in=price_in, price_out=price_out,
-        timeout=timeout,
+        timeout=timeout, without=tuple(without or ()),
     )  # fmt: skip
     arguments = {**vars(settings), **vars(asking)}
     with working("caption", manifest, arguments=arguments, output=output, as_json=as_json) as session:
