@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "goku_cli"
 FLOOR_OF = {
     "errors": 0,
-    "registry": 1, "sizes": 1, "jsonlines": 1, "publish": 1, "wording": 1, "weights": 1, "recipe": 2,
+    "registry": 1, "sizes": 1, "jsonlines": 1, "publish": 1, "wording": 1, "weights": 1, "compiler": 1, "recipe": 2,
     "manifest": 2, "media": 2, "model": 2, "shapes": 2, "benches": 2, "vision": 2,
     "stage": 3, "chat": 3,
     "ingest": 4, "split": 4, "filter": 4, "caption": 4, "balance": 4, "encode": 4, "train": 4, "sample": 4,

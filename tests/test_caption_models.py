@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from chat_server import ANSWERS, GOOD, STRICT, chat_server, count
+from chat_server import GOOD, STRICT, chat_server, count
 from films import film, picture
 from tiny_vlm import make_tiny_vlm
 

@@ -105,8 +105,8 @@ def test_a_hostile_list_stops_nothing(manifest, raw):
     (raw / "l.csv").write_bytes(b'path,license\na.mp4,caf\xe9\n\xff.mp4,x\n"unclosed,y\n')
     run(manifest, raw / "l.jsonl", raw / "l.csv")
     licenses = column(manifest, "SELECT license FROM source_paths ORDER BY license")
-    assert (licenses, column(manifest, "SELECT text FROM sidecars")) == (["caf", "mit"], ["half"])
-    causes = ["name", "name", "name", "name", "not a regular file", "unreadable", "vanished"]
+    assert (licenses, column(manifest, "SELECT text FROM sidecars")) == (["caf", "mit"], [])
+    causes = ["name", "name", "name", "name", "not a regular file", "sidecar", "unreadable", "vanished"]
     assert sorted(column(manifest, "SELECT cause FROM failures")) == causes
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from goku_cli.wording import decoded, lines_of
+
 Rows = list[dict[str, Any]]
 SHIPPED = Path(__file__).parent / "lists"
 ATTRIBUTES = ("color", "shape", "texture")
@@ -20,7 +22,7 @@ def shipped(name: str) -> Rows:
     """Return the rows of the copy that comes with goku."""
     path = next(SHIPPED.glob(f"{name}.jsonl*"))
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return [json.loads(line) for line in data.decode().splitlines()]
+    return [json.loads(line) for line in lines_of(data.decode()) if line]
 
 
 def read_vbench(path: Path) -> Rows:
@@ -34,7 +36,7 @@ def read_vbench(path: Path) -> Rows:
 
 def read_geneval(path: Path) -> Rows:
     """Read evaluation_metadata.jsonl: {"tag", "include", "exclude"?, "prompt"}. Raises as `read_vbench`."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [json.loads(line) for line in lines_of(decoded(path.read_bytes())) if line.strip()]
 
 
 def read_dpg(path: Path) -> Rows:
@@ -48,7 +50,7 @@ def read_compbench(path: Path) -> Rows:
     files = [path / f"{category}_val.txt" for category in ATTRIBUTES] if path.is_dir() else [path]
     rows = []
     for file in files:
-        lines = [line.split("\t")[0].strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = [line.split("\t")[0].strip() for line in lines_of(decoded(file.read_bytes()))]
         rows += [{"category": file.stem.removesuffix("_val"), "prompt": line} for line in lines if line]
     return rows
 

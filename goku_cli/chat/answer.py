@@ -3,8 +3,8 @@
 import json
 import re
 
-from goku_cli.chat.refusal import is_refusal
 from goku_cli.chat.reasoning import without_reasoning
+from goku_cli.chat.refusal import is_refusal
 from goku_cli.errors import Cause, Fault
 from goku_cli.wording import clean
 

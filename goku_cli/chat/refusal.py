@@ -4,9 +4,9 @@ import re
 
 _NOT = r"(?:can'?t|cannot|can not|won'?t|will not|could not|couldn'?t|(?:a|')m (?:unable|not able) to)"
 _HELP = (
-    r"(?:assist|help|provide|describe|generate|create|comply|fulfill?|view|access|process|analyze|identify|do (?:that|this)"
-    r"|answer|continue|discuss|engage|caption|determine|make out|with (?:that|this)|(?:see|watch|open) (?:the|this|that|any|"
-    r"your|an?|it)\b)"
+    r"(?:assist|help|provide|describe|generate|create|comply|fulfill?|view|access|process|analyze|identify|answer"
+    r"|continue|discuss|engage|caption|determine|make out|do (?:that|this)|with (?:that|this)"
+    r"|(?:see|watch|open) (?:the|this|that|any|your|an?|it)\b)"
 )
 _MEDIUM = r"(?:image|video|picture|photo|frame|attachment|file|clip)s?"
 _ONE = r"(?:an?|the|any|this|that|your|some)"
@@ -22,7 +22,7 @@ _SORRY = (
 _REFUSALS = (
     rf"(?:{_SORRY})?i ?{_NOT}\b.{{0,30}}\b{_HELP}",
     rf"(?:{_SORRY})?i ?{_NOT}\W*$",
-    rf"(?:{_SORRY})?i (?:do not|don'?t|did not|didn'?t|{_NOT}) (?:see|receive|find|have|view|detect) {_ONE} {_MEDIUM}\b",
+    rf"(?:{_SORRY})?i (?:do not|don'?t|did not|didn'?t|{_NOT}) (?:see|receive|find|have|view) {_ONE} {_MEDIUM}\b",
     rf"(?:{_SORRY})?i (?:do not have|don'?t have|have no|lack) (?:access to|{_ONE} (?:ability|capability|capacity))",
     rf"(?:{_SORRY})?i(?:'?m| am) (?:unable|not (?:able|allowed|permitted|comfortable))\b.{{0,30}}(?:\b{_HELP}|ing\b)",
     r"i (?:apologi[sz]e|must decline|have to decline|decline to)\b",
@@ -31,8 +31,8 @@ _REFUSALS = (
     r"(?:violate[sd]?|goes? against|is against|cannot be (?:described|processed|captioned|analyzed|fulfilled))\b",
     rf"(?:{_SORRY})?(?:it (?:seems|looks like|appears)(?: that)? )?(?:no|there (?:is|are|was|were) no) {_MEDIUM}"
     rf"(?: (?:is|was|are|were|has been|have been))? {_SENT}(?:{_TO_ME})",
-    rf"(?:{_SORRY})?(?:it (?:seems|looks like|appears)(?: that)? )?you (?:have not|haven'?t|did not|didn'?t) {_SENT} {_ONE} "
-    rf"{_MEDIUM}\b",
+    rf"(?:{_SORRY})?(?:it (?:seems|looks like|appears)(?: that)? )?you (?:have not|haven'?t|did not|didn'?t) {_SENT} "
+    rf"{_ONE} {_MEDIUM}\b",
     rf"please (?:provide|upload|attach|share|send) (?:me )?{_ONE} {_MEDIUM}\b",
     r"(?:很|非常|十分)?(?:抱歉|对不起|遗憾).{0,20}(?:无法|不能|没有)",
     r"我(?:无法|不能)(?:看到|查看|描述|提供|分析|处理|协助|回答|识别|满足)",

@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from goku_cli import weights
+from goku_cli.compiler import cxx_compiler
 from goku_cli.media.ffmpeg import executable
-from goku_cli.train.hardware import cxx_compiler
 
 HUB = "https://huggingface.co"
 HUB_SECONDS = 2.0

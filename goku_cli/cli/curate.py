@@ -48,6 +48,9 @@ def ingest(
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Also fetch from private addresses, such as 127.0.0.1.")
     ] = False,
+    encoding: Annotated[
+        str, typer.Option(help="Of captions and lists without a byte order mark, e.g. cp1252, gb18030.")
+    ] = "utf-8",
     workers: Workers = 0,
     timeout: Timeout = TIMEOUT,
     strict: Strict = False,
@@ -64,12 +67,15 @@ def ingest(
     from goku_cli.ingest.ingest import rejections
     from goku_cli.ingest.walk import find_media
 
-    media, limits = find_media(paths, follow_links), ingest_rules.load_rules(rules)
-    arguments = {"paths": paths, "rules": rules, "follow_links": follow_links, "allow_private": allow_private}
+    media, limits = find_media(paths, follow_links, encoding), ingest_rules.load_rules(rules)
+    arguments = {
+        "paths": paths, "rules": rules, "follow_links": follow_links, "allow_private": allow_private,
+        "encoding": encoding,
+    }  # fmt: skip
     with working("ingest", str(manifest), arguments=arguments, create=True, as_json=as_json) as session:
         outcome = ingest_media(
-            session.manifest, media, limits, allow_private=allow_private, workers=workers, timeout=timeout,
-            progress=session.bar,
+            session.manifest, media, limits, allow_private=allow_private, encoding=encoding, workers=workers,
+            timeout=timeout, progress=session.bar,
         )  # fmt: skip
         session.count(outcome, "ingest")
         session.counts["rejected"] = dict(rejections(session.manifest))

@@ -14,6 +14,7 @@ from goku_cli.benches.protocol import BENCHES, FLICKERING, TAKES
 from goku_cli.errors import GokuError
 from goku_cli.evaluate import aggregate
 from goku_cli.evaluate.figure import Figure
+from goku_cli.wording import decoded, lines_of
 
 Prompts = list[dict[str, Any]]
 LICENSES = {"motion_smoothness": "CC-BY-NC-4.0"}
@@ -85,7 +86,7 @@ def read_vbench(file: Path, prompts: Prompts, tool: str) -> list[Scored]:
 
 def read_geneval(file: Path, prompts: Prompts, tool: str) -> list[Scored]:
     """Read results.jsonl, {"tag", "correct", "metadata", ...} of every image, and sum it up as `summary_scores.py`."""
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [json.loads(line) for line in lines_of(decoded(file.read_bytes())) if line.strip()]
     by_task: dict[str, list[bool]] = {}
     by_prompt: dict[str, list[bool]] = {}
     for row in rows:

@@ -1,12 +1,14 @@
-"""Tar files of media (WebDataset, img2dataset): members of one key belong together, `a.jpg` with `a.txt` and `a.json`.
+"""Tar files of media (WebDataset, img2dataset) and the texts that belong to them, `a.jpg` with `a.txt` and `a.json`.
 
 Only headers are read here, and only where a member lies is kept, so members can be read by many workers, and no
-name from a tar ever becomes a path.
+name from a tar ever becomes a path. Members may come in any order.
 """
 
 import os
 import tarfile
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from goku_cli.errors import Cause
 from goku_cli.ingest.folder import suffix_of
@@ -14,31 +16,65 @@ from goku_cli.ingest.found import Found, Member
 from goku_cli.media.suffixes import MEDIA_SUFFIXES
 
 TEXTS = frozenset([".txt", ".json"])
-GROUP = 64
-"""Members of one key that are looked at together; more are a tar that is not grouped by key."""
+Text = tuple[str, int, int]
+"""suffix, offset and size"""
+
+
+@dataclass
+class Index:
+    """Where the media of a tar lie, and its texts by their names without suffix."""
+
+    media: list[tuple[str, int, int]] = field(default_factory=list)
+    """name, offset and size"""
+    texts: dict[str, list[Text]] = field(default_factory=lambda: defaultdict(list))
+    by_key: dict[str, list[Text]] = field(default_factory=lambda: defaultdict(list))
+    """Texts by what WebDataset takes for a sample's key: all before the first dot of a name."""
+
+    def add(self, info: tarfile.TarInfo) -> None:
+        """Take in a member that is a plain file; hidden ones, such as a Mac's `._a.jpg`, are none of the set."""
+        if os.path.basename(info.name).startswith("."):
+            return
+        suffix, place = suffix_of(info.name), (info.offset_data, info.size)
+        if suffix in MEDIA_SUFFIXES:
+            self.media.append((info.name, *place))
+        elif suffix in TEXTS:
+            self.texts[os.path.splitext(info.name)[0]].append((suffix, *place))
+            self.by_key[_key(info.name)].append((suffix, *place))
+
+    def texts_of(self, name: str) -> tuple[Text, ...]:
+        """Return the texts of a medium, JSON first, which can say more.
+
+        Its own are those of its whole name (`Mr. Bean 1.mp4`, `Mr. Bean 1.txt`), with its suffix or without. Where
+        there are none, those of its key in a WebDataset: one of the two names is then no more than the key
+        (`7.left.jpg` and `7.txt`, `7.jpg` and `7.caption.txt`).
+        """
+        stem, key = os.path.splitext(name)[0], _key(name)
+        found = self.texts.get(stem, []) + self.texts.get(name, []) or self.texts.get(key, [])
+        if not found and stem == key:
+            found = self.by_key.get(key, [])
+        return tuple(sorted(found))
 
 
 def members(path: str) -> Iterator[Found]:
     """Yield the media in a tar; one that is cut off yields what is whole, and then its fault."""
-    key, group = None, list[tarfile.TarInfo]()
+    index, fault = Index(), None
     try:
         with tarfile.open(path, "r:") as archive:
             while (info := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # or it would keep every header
-                if not info.isreg() or info.issparse():
-                    continue
-                if _key(info.name) != key or len(group) == GROUP:
-                    yield from _grouped(path, group)
-                    key, group = _key(info.name), []
-                group.append(info)
-        yield from _grouped(path, group)
+                if info.isreg() and not info.issparse():
+                    index.add(info)
     except FileNotFoundError:
-        yield Found(path, fault=(Cause.VANISHED, f"{path} is gone"))
+        fault = Cause.VANISHED, f"{path} is gone"
     except PermissionError:
-        yield Found(path, fault=(Cause.PERMISSION, "it may not be read by this user"))
+        fault = Cause.PERMISSION, "it may not be read by this user"
     except (tarfile.TarError, OSError, ValueError) as error:
-        yield from _grouped(path, group)
-        yield Found(path, fault=(Cause.TRUNCATED if key else Cause.UNREADABLE, f"as a tar: {error}"))
+        fault = Cause.TRUNCATED if index.media or index.texts else Cause.UNREADABLE, f"as a tar: {error}"
+    for name, offset, size in index.media:
+        member = Member(path, suffix_of(name), offset, size, index.texts_of(name))
+        yield Found(f"{path}!{name}", member=member)
+    if fault is not None:
+        yield Found(path, fault=fault)
 
 
 def read_range(path: str, offset: int, size: int) -> Iterator[bytes]:
@@ -52,14 +88,4 @@ def read_range(path: str, offset: int, size: int) -> Iterator[bytes]:
 
 def _key(name: str) -> str:
     folder, base = os.path.split(name)
-    return f"{folder}/{base.partition('.')[0]}"
-
-
-def _grouped(path: str, group: list[tarfile.TarInfo]) -> Iterator[Found]:
-    spoken = ((suffix_of(info.name), info.offset_data, info.size) for info in group)
-    texts = tuple(sorted(text for text in spoken if text[0] in TEXTS))  # JSON, which can say more, comes first
-    for info in group:
-        suffix = suffix_of(info.name)
-        if suffix in MEDIA_SUFFIXES and not os.path.basename(info.name).startswith("."):
-            member = Member(path, suffix, info.offset_data, info.size, texts)
-            yield Found(f"{path}!{info.name}", member=member)
+    return os.path.join(folder, base.partition(".")[0])

@@ -33,6 +33,8 @@ class Found:
     member: Member | None = None
     fault: tuple[Cause, str] | None = None
     """Why it need not even be tried."""
+    wrong: str | None = None
+    """Why what a list says of it was not taken as its caption."""
 
     @property
     def url(self) -> bool:

@@ -27,7 +27,7 @@ from goku_cli.recipe import fingerprint
 from goku_cli.stage import CHUNK, TIMEOUT, Failure, Item, Outcome, Progress, Quiet, Rows, run_stage
 
 STAGE = "ingest"
-PROBE_VERSION = "probe@2"
+PROBE_VERSION = "probe@3"
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,22 @@ class Job:
     folder: Path
     """Where what is fetched is kept."""
     allow_private: bool
+    encoding: str
 
 
 def ingest(
-    manifest: Manifest, media: Iterable[Found], rules: Rules, *, allow_private: bool = False, workers: int = 0,
-    timeout: float = TIMEOUT, progress: Progress | None = None,
+    manifest: Manifest, media: Iterable[Found], rules: Rules, *, allow_private: bool = False,
+    encoding: str = "utf-8", workers: int = 0, timeout: float = TIMEOUT, progress: Progress | None = None,
 ) -> Outcome:  # fmt: skip
     """Bring what is new or changed into the manifest and apply the rules to everything found.
 
-    `media` is iterated twice, first only to count.
+    `media` is iterated twice, first only to count. `encoding` is that of sidecars without a byte order mark.
     """
     progress, folder = progress or Quiet(), kept_folder(manifest.path)
     sweep(folder)
     _ask_again_for_lost(manifest)
     items = (
-        Item(found.text, Job(found, folder, allow_private), _version(found))
+        Item(found.text, Job(found, folder, allow_private, encoding), _version(found, encoding))
         for found in _distinct(manifest, media, progress)
     )
     total = sum(1 for _ in media)
@@ -92,10 +93,13 @@ def ingest_found(job: Job) -> Rows:
     said = Said(origin=found.origin, license=found.license)
     if found.caption:
         said.add(found.caption)
+    if found.wrong:
+        said.wrong.append(f"the caption in the list: {found.wrong}")
     if found.member is not None:
         path, digest, facts = keep(job.folder, partial(_copy, found.member))
         for suffix, offset, size in found.member.texts:
-            said.read(f"the {suffix} of {found.text}", suffix, size, _bytes(found.member.archive, offset, size))
+            content = _bytes(found.member.archive, offset, size)
+            said.read(f"the {suffix} of {found.text}", suffix, size, content, job.encoding)
     elif found.url:
         from goku_cli.ingest.fetch import fetch
 
@@ -103,7 +107,7 @@ def ingest_found(job: Job) -> Rows:
     else:
         path, digest, facts = _measure(found)
         for beside in sidecars_of(found.name):
-            read_sidecar(said, beside)
+            read_sidecar(said, beside, job.encoding)
     fetched = found.text if str(path) != found.name else None
     return _rows(found, path, digest, facts, said, said.origin or fetched)
 
@@ -170,14 +174,15 @@ def _distinct(manifest: Manifest, media: Iterable[Found], progress: Progress) ->
         yield from (found for name, found in reversed(by_name.items()) if name in fresh)
 
 
-def _version(found: Found) -> str:
+def _version(found: Found, encoding: str) -> str:
     """What else its receipt must match: size and time of each file that is read, and what a list says."""
     if found.member is not None:
         files = [found.member.archive]
     else:
         files = [] if found.url or found.fault else [found.name, *sidecars_of(found.name)]
     stated = [found.caption, found.license, found.origin]
-    return "".join(map(_stamp, files)) + (f" {fingerprint(stated)}" if any(stated) else "")
+    declared = "" if encoding == "utf-8" else f" {encoding}"
+    return "".join(map(_stamp, files)) + (f" {fingerprint(stated)}" if any(stated) else "") + declared
 
 
 def _stamp(path: str) -> str:

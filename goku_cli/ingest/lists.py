@@ -1,6 +1,7 @@
 """Lists of media: a table with a column of paths or URLs, or one name per line on stdin. Read row by row."""
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -9,41 +10,45 @@ from typing import IO, Any
 from goku_cli.errors import Cause, UsageError
 from goku_cli.ingest.folder import suffix_of
 from goku_cli.ingest.found import Found, scheme_of
-from goku_cli.ingest.sidecar import MAX_CHARACTERS
-from goku_cli.wording import clean
+from goku_cli.ingest.sidecar import CAPTIONS, MAX_CHARACTERS, caption_of
+from goku_cli.media.suffixes import MEDIA_SUFFIXES
+from goku_cli.wording import clean, encoding_of
 
 LISTS = frozenset([".csv", ".tsv", ".parquet", ".jsonl"])
 NAMES = ("path", "file", "file_name", "video", "image", "url")
 """The column that says which file, the first that exists; upper and lower case are one."""
-CAPTIONS = ("caption", "text")
 MAX_LINE = 1 << 20
+MOST_LINES = 64
+"""Lines of one quoted cell; more are a quotation mark that was never closed."""
 BATCH = 2048
 Record = dict[str, Any]
+FAULT = ""
+"""The key of a record that is no row, and why."""
 
 
-def check_list(path: str) -> None:
+def check_list(path: str, encoding: str = "utf-8") -> None:
     """Refuse a list in which no column names files.
 
     Raises:
         UsageError: with the columns that it has.
     """
     try:
-        first = next(_records(path), {})
+        first = next(_records(path, encoding), {})
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a {suffix_of(path)[1:]} list: {error}") from error
     if first and not any(name in first for name in NAMES):
         raise UsageError(f"{path} has no column {', '.join(NAMES)}; it has: {', '.join(map(str, first))}")
 
 
-def read_list(path: str) -> Iterator[Found]:
+def read_list(path: str, encoding: str = "utf-8") -> Iterator[Found]:
     """Yield what each row names; relative paths are relative to the list. A bad row is yielded with its fault."""
     number, folder = 0, os.path.dirname(os.path.abspath(path))
     try:
-        for number, record in enumerate(_records(path), 1):
+        for number, record in enumerate(_records(path, encoding), 1):
             yield _found(record, folder, f"{os.path.abspath(path)}!row {number}")
     except (OSError, ValueError) as error:
         where = f"{os.path.abspath(path)}!after row {number}"
-        yield Found(where, fault=(Cause.UNREADABLE, str(error).splitlines()[0]))
+        yield Found(where, fault=(Cause.UNREADABLE, str(error).partition("\n")[0]))
 
 
 def read_names(file: IO[bytes]) -> Iterator[str]:
@@ -60,41 +65,141 @@ def read_names(file: IO[bytes]) -> Iterator[str]:
 
 
 def _found(record: Record, folder: str, row: str) -> Found:
-    name = next((str(record[key]) for key in NAMES if record.get(key)), None)
-    if name is None:
-        return Found(row, fault=(Cause.NAME, str(record.get("", "the row names no file"))))
-    caption = next((str(record[key]) for key in CAPTIONS if record.get(key)), None)
-    license, origin = (clean(str(record.get(key) or ""), MAX_CHARACTERS) or None for key in ("license", "origin"))
+    if FAULT in record:
+        return Found(row, fault=(Cause.NAME, str(record[FAULT])))
+    name = next((record[key] for key in NAMES if not _missing(record.get(key))), None)
+    if isinstance(name, dict):  # as `datasets` writes its images
+        name = name.get("path") or name
+    if not isinstance(name, str):
+        said = "the row names no file" if name is None else f"a file's name is a text, not {name!r:.60}"
+        return Found(row, fault=(Cause.NAME, said))
+    caption, wrong = next((caption_of(record[key]) for key in CAPTIONS if not _missing(record.get(key))), (None, None))
+    license, origin = (_line(record.get(key)) for key in ("license", "origin"))
     where = name if scheme_of(name) else os.path.abspath(os.path.join(folder, name))
-    return Found(where, caption, license, origin)
+    return Found(where, caption, license, origin, wrong=wrong)
 
 
-def _records(path: str) -> Iterator[Record]:
-    for record in _READERS[suffix_of(path)](path):
+def _missing(value: Any) -> bool:
+    return value is None or value == "" or value != value
+
+
+def _line(value: Any) -> str | None:
+    return clean(value, MAX_CHARACTERS) or None if isinstance(value, str) else None
+
+
+def _records(path: str, encoding: str) -> Iterator[Record]:
+    for record in _READERS[suffix_of(path)](path, encoding):
         yield {str(key).lower(): value for key, value in record.items() if key is not None}
 
 
-def _read_csv(path: str) -> Iterator[Record]:
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        try:
-            yield from csv.DictReader(file, delimiter="\t" if suffix_of(path) == ".tsv" else ",")
-        except csv.Error as error:
-            raise ValueError(str(error)) from error
+def _lines(path: str, encoding: str) -> Iterator[str]:
+    r"""Yield the lines of a text file, which end at \n alone, with halves of characters for bytes that are no text.
 
-
-def _read_jsonl(path: str) -> Iterator[Record]:
-    with open(path, "rb") as file:
+    Of a line that is longer than MAX_LINE characters comes the beginning, MAX_LINE characters long.
+    """
+    with open(path, "rb") as start:
+        found = encoding_of(start.read(4), encoding)
+    errors = "replace" if found.startswith(("utf-16", "utf-32")) else "surrogateescape"
+    with open(path, encoding=found, errors=errors, newline="\n") as file:
         while line := file.readline(MAX_LINE):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                record = None
-            yield record if isinstance(record, dict) else {"": "the line is not a JSON object"}
+            if len(line) == MAX_LINE and not line.endswith("\n"):
+                while (rest := file.readline(MAX_LINE)) and not rest.endswith("\n"):
+                    pass
+            yield line
 
 
-def _read_parquet(path: str) -> Iterator[Record]:
+def _read_csv(path: str, encoding: str) -> Iterator[Record]:
+    """Yield the rows of a table by its header.
+
+    A cell may be quoted, and then hold separators, doubled quotation marks and line ends. A quotation mark that opens
+    no such cell is one that somebody wrote, and does not swallow the rows behind it.
+    """
+    csv.field_size_limit(MAX_LINE)
+    lines = enumerate(_lines(path, encoding), 1)
+    first = next(lines, (0, ""))[1].rstrip("\r\n")
+    separator = "\t" if suffix_of(path) == ".tsv" else _separator(first)
+    header = [name.lower() for name in _cells(first, separator) or first.split(separator)]
+    name = next((header.index(known) for known in NAMES if known in header), None)
+    waiting: list[tuple[int, str]] = []
+    while True:
+        number, line = waiting.pop(0) if waiting else next(lines, (0, ""))
+        if not line:
+            return
+        if not line.strip("\r\n"):
+            continue
+        if len(line) >= MAX_LINE:
+            yield {FAULT: f"line {number} has more than {MAX_LINE} characters"}
+            continue
+        cells = _cells(line, separator)
+        joined, more = line, list[tuple[int, str]]()
+        while cells is None and len(more) < MOST_LINES:
+            at, following = waiting.pop(0) if waiting else next(lines, (0, ""))
+            if not following:
+                break
+            more.append((at, following))
+            if _is_row(following, separator, name):
+                break
+            joined += following
+            cells = _cells(joined, separator)
+        if cells is None:
+            waiting = more + waiting
+            cells = line.rstrip("\r\n").split(separator)
+        while len(cells) > len(header) and not cells[-1].strip():
+            cells.pop()
+        if len(cells) > len(header):
+            said = f"line {number} has {len(cells)} cells, its header {len(header)}; quote what holds {separator!r}"
+            yield {FAULT: said}
+        else:
+            yield dict(zip(header, cells, strict=False))
+
+
+def _separator(header: str) -> str:
+    """Return what parts the columns of a .csv: a comma, or what spreadsheets of other countries write."""
+    return next(
+        (mark for mark in ",;\t|" if set(NAMES) & {cell.strip('"').lower() for cell in header.split(mark)}), ","
+    )
+
+
+def _cells(text: str, separator: str) -> list[str] | None:
+    """Return the cells of one row, or None where its quotation marks do not pair up as those of cells do."""
+    try:
+        rows = list(csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""), delimiter=separator, strict=True))
+    except csv.Error:
+        return None
+    return rows[0] if len(rows) == 1 else None
+
+
+def _is_row(line: str, separator: str, name: int | None) -> bool:
+    """Say whether a line is a row of its own: where the name stands, there is one of a medium."""
+    cells = _cells(line, separator) or line.rstrip("\r\n").split(separator)
+    if name is None or name >= len(cells):
+        return False
+    return scheme_of(cells[name]) is not None or suffix_of(cells[name]) in MEDIA_SUFFIXES
+
+
+def _read_jsonl(path: str, encoding: str) -> Iterator[Record]:
+    for number, line in enumerate(_lines(path, encoding), 1):
+        if not line.strip():
+            continue
+        if not _encodable(line):
+            yield {FAULT: f"line {number} is in another encoding (--encoding names it)"}
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        yield record if isinstance(record, dict) else {FAULT: "the line is not a JSON object"}
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _read_parquet(path: str, _encoding: str) -> Iterator[Record]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:

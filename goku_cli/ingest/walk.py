@@ -1,5 +1,6 @@
 """Everything that `goku ingest` can be pointed at, as one stream: folders, files, globs, lists, tars, URLs, stdin."""
 
+import codecs
 import glob
 import importlib.util
 import os
@@ -25,8 +26,9 @@ FETCHED = frozenset(["http", "https", "s3"])
 class Media:
     """What some paths name, found anew at each iteration: nothing is kept but what came through stdin."""
 
-    def __init__(self, names: Sequence[str], follow_links: bool, stdin: IO[bytes] | None) -> None:
+    def __init__(self, names: Sequence[str], follow_links: bool, stdin: IO[bytes] | None, encoding: str) -> None:
         self.names = names
+        self.encoding = encoding
         self.follow_links = follow_links
         self.stdin = stdin
 
@@ -48,7 +50,7 @@ class Media:
             for path in expand(name):
                 yield from self._named(path)
         elif suffix_of(name) in LISTS:
-            for found in read_list(name):
+            for found in read_list(name, self.encoding):
                 yield from self._one(found)
         elif suffix_of(name) not in SIDECAR_SUFFIXES:
             yield from self._one(Found(os.path.abspath(name)))
@@ -65,30 +67,35 @@ class Media:
             yield found
 
 
-def find_media(names: Sequence[str | Path], follow_links: bool = False) -> Media:
+def find_media(names: Sequence[str | Path], follow_links: bool = False, encoding: str = "utf-8") -> Media:
     """Check what the user typed and return all that it names; lists come first, because they can say more.
 
     A named file counts whatever its suffix (an unreadable one becomes a failure), except sidecars.
 
     Raises:
-        UsageError: a path does not exist, an address is not one that is fetched, or a list names no files.
+        UsageError: there is no such encoding (of lists without a byte order mark), a path does not exist, an address is
+            not one that is fetched, or a list names no files.
         GokuError: there is not one medium.
     """
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise UsageError(f'no encoding "{encoding}"; e.g. utf-8, cp1252, gb18030, shift_jis') from None
     words = sorted((str(name) for name in names), key=lambda word: suffix_of(word) not in LISTS)
     for word in words:
-        _check(word)
+        _check(word, encoding)
     stdin = None
     if "-" in words:
         stdin = tempfile.TemporaryFile()  # it is read twice: to count, and to work  # noqa: SIM115
         shutil.copyfileobj(sys.stdin.buffer, stdin)
-    media = Media(words, follow_links, stdin)
+    media = Media(words, follow_links, stdin, encoding)
     if next(iter(media), None) is None:
         known = " ".join(sorted(VIDEO_SUFFIXES)), " ".join(sorted(IMAGE_SUFFIXES))
         raise GokuError(f"no video ({known[0]}) or image ({known[1]}) in {', '.join(words)}; name another folder")
     return media
 
 
-def _check(word: str) -> None:
+def _check(word: str, encoding: str) -> None:
     scheme = scheme_of(word)
     if scheme is not None and scheme not in FETCHED:
         hint = f"type the path: {word.partition('://')[2]}" if scheme == "file" else "download it first"
@@ -99,7 +106,7 @@ def _check(word: str) -> None:
         return
     if os.path.lexists(word):
         if suffix_of(word) in LISTS and not os.path.isdir(word):
-            check_list(word)
+            check_list(word, encoding)
     elif not glob.has_magic(word):
         raise UsageError(f"no file or folder at {word}; check the name, or put it in quotes")
     elif next(expand(word), None) is None:

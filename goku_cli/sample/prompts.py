@@ -10,6 +10,7 @@ from goku_cli.errors import UsageError
 from goku_cli.media.motion import with_motion_score
 from goku_cli.registry import nearest
 from goku_cli.sample.request import Request
+from goku_cli.wording import decoded, lines_of
 
 KEYS = ("prompt", "negative", "image", "last_image", "frames", "size", "seed", "motion", "metadata")
 """Of a line that is JSON."""
@@ -28,7 +29,7 @@ def read_prompts(path: Path) -> list[Prompt]:
         UsageError: the file is missing, not UTF-8 or empty, or a line is no prompt.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = lines_of(decoded(path.read_bytes()))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read prompts from {path}: {error}") from error
     rows = [_row(line.strip(), f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
@@ -94,7 +95,7 @@ def requests(rows: Sequence[Prompt], make: Callable[..., Request], wish: Wish) -
         if frames != 1:
             more |= {name: str(row.get(name) or getattr(wish, name)) for name in ("image", "last_image")}
         for take in range(wish.count or int(row.get("count") or 1)):
-            seed = int(row["seed"]) + take if "seed" in row else wish.seed + len(found)
+            seed = int(row["seed"]) + take if row.get("seed") is not None else wish.seed + len(found)
             found.append(make(prompt, seed, frames, size, metadata=_metadata(row, wish.bench, index, take), **more))
     return found
 

@@ -1,8 +1,6 @@
 """GPUs by name: what their makers' data sheets say of them, for forecasts and for MFU."""
 
-import os
 import re
-import shutil
 from dataclasses import dataclass
 
 from goku_cli.errors import UsageError
@@ -32,11 +30,6 @@ GPUS = {
     "h200": Gpu(989.4e12, int(139.8 * GIB), r"NVIDIA H200"),
     "b200": Gpu(2250e12, int(178 * GIB), r"NVIDIA B200"),
 }
-
-
-def cxx_compiler() -> str | None:
-    """Return the C++ compiler of this machine, which torch.compile and DeepSpeed call; None where there is none."""
-    return shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
 
 
 def gpu_named(name: str) -> Gpu:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from goku_cli.compiler import cxx_compiler
 from goku_cli.errors import GokuError, Interrupted, UsageError
 from goku_cli.model import checkpoint
 from goku_cli.model.ulysses import check_degree
-from goku_cli.train.hardware import cxx_compiler
 from goku_cli.train.hosts import check_hosts, read_hosts
 from goku_cli.train.journal import REFUSAL, REFUSED, STOP
 from goku_cli.train.plan import Run
