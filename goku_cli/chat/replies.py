@@ -14,6 +14,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from goku_cli.errors import GokuError
+from goku_cli.manifest.beside import beside
 
 
 def reply_key(model: str, prompt: str, images: Sequence[bytes], attempt: int) -> str:
@@ -35,7 +36,7 @@ class Replies:
     """The file, open. Any number of threads may use it."""
 
     def __init__(self, manifest: Path) -> None:
-        self.path = manifest.with_suffix(".replies.sqlite")
+        self.path = beside(manifest, "replies.sqlite")
         self._lock = threading.Lock()
         self._queue: deque[_Waiting] = deque()
         self._turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()

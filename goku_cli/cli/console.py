@@ -121,7 +121,7 @@ def reference_from(argument: str | None) -> str:
         return argument
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError("no manifest given; name one (e.g. manifests/my.duckdb) or pipe a command into this one")
-    line = sys.stdin.readline().strip()
+    line = sys.stdin.readline().strip("\r\n")
     if not line:
         error = UsageError("nothing came through the pipe: the command before this one failed")
         error.exit_code = 1
@@ -176,7 +176,7 @@ def working(
     """
     from goku_cli.manifest.store import Manifest, parse_reference
 
-    path, name = parse_reference(reference_from(reference))
+    path, name = (Path(reference_from(reference)), None) if create else parse_reference(reference_from(reference))
     if output is not None:
         path = _copy(path, output)
     started = time.monotonic()

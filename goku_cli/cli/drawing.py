@@ -11,6 +11,7 @@ import typer
 from goku_cli.cli.console import emit, reference_from, say, working
 from goku_cli.cli.options import AsJson
 from goku_cli.errors import UsageError
+from goku_cli.manifest.beside import beside
 from goku_cli.model.solvers import SOLVERS
 from goku_cli.sample.settings import DTYPES, FORMATS, OFFLOADS, Machine, SampleSettings
 from goku_cli.sizes import parse_range
@@ -111,7 +112,7 @@ def sample(
     arguments = vars(settings) | vars(machine) | vars(wish) | {"checkpoint": str(folder), "prompts": len(rows)}
     with working("sample", str(path), arguments=arguments, create=manifest is not None, as_json=as_json) as session:
         root = session.manifest.path.parent
-        target = out or session.manifest.path.with_suffix(".samples")
+        target = out or beside(session.manifest.path, "samples")
         drawn = Set(set_name(folder, bench or "", settings), folder, settings, target, root)
         if rewrite:
             from goku_cli.sample.rewriting import rewrite as rewritten

@@ -12,6 +12,7 @@ from torch import Tensor
 from goku_cli.encode.clip import clip_windows
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import Fault, GokuError, UsageError
+from goku_cli.manifest.beside import beside
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.model.codec import codec_fingerprint, load_codec
 from goku_cli.model.linear_codec import LinearCodec, to_unit
@@ -26,7 +27,7 @@ NOT_OF_THE_VAE = ("vae", "text", "channels")
 
 def latents_folder(manifest: Manifest) -> Path:
     """Return the folder of the manifest's shards and codecs."""
-    return manifest.path.with_suffix(".latents")
+    return beside(manifest.path, "latents")
 
 
 def codec_folder(manifest: Manifest, clips: list[Row], settings: EncodeSettings) -> Path:

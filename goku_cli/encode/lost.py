@@ -46,7 +46,7 @@ def check_mounted(manifest: Manifest) -> None:
 
 def passing_name(manifest: Manifest) -> Path:
     """Return a new path beside a manifest for one that lives as long as an import."""
-    return manifest.path.with_name(f".{manifest.path.stem}.import-{uuid.uuid4().hex[:8]}{manifest.path.suffix}")
+    return manifest.path.with_name(f".{manifest.path.name}.import-{uuid.uuid4().hex[:8]}")
 
 
 def remove_orphans(manifest: Manifest) -> int:
@@ -55,7 +55,7 @@ def remove_orphans(manifest: Manifest) -> int:
 
     Only whoever has the manifest open for writing may ask for it: nobody else can then have just published a shard.
     """
-    for passing in manifest.path.parent.glob(f".{glob.escape(manifest.path.stem)}.import-*"):
+    for passing in manifest.path.parent.glob(f".{glob.escape(manifest.path.name)}.import-*"):
         shutil.rmtree(passing) if passing.is_dir() else passing.unlink()  # DuckDB spills into a folder
     folder = latents_folder(manifest)
     names = [path.name for path in folder.glob("*") if OWN.fullmatch(path.name)]

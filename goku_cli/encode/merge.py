@@ -11,6 +11,7 @@ from pathlib import Path
 from goku_cli.encode.codec import latents_folder
 from goku_cli.encode.lost import SPEAKING
 from goku_cli.errors import GokuError, UsageError
+from goku_cli.manifest.beside import beside
 from goku_cli.manifest.bounds import quoted
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.publish import publish, publish_folder, sha256
@@ -124,8 +125,8 @@ def _bring_encoders(manifest: Manifest, path: Path) -> None:
 def _bring_codec(manifest: Manifest, path: Path, stated: Path) -> Path:
     """Return where a linear codec lies, to which it is copied from beside the other manifest, or from where its row
     says; the latter when it is in neither place."""
-    beside = path.with_suffix(".latents") / stated.name
-    codec, target = beside if beside.is_dir() else stated, latents_folder(manifest).absolute() / stated.name
+    other = beside(path, "latents") / stated.name
+    codec, target = other if other.is_dir() else stated, latents_folder(manifest).absolute() / stated.name
     if target.is_dir() or not codec.is_dir():
         return target if target.is_dir() else stated
     with publish_folder(target) as temporary:

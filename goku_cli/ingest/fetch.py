@@ -10,6 +10,7 @@ import re
 import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import aiohttp
 import fsspec
@@ -30,6 +31,8 @@ PASSING = frozenset([408, 425, 429, 500, 502, 503, 504])
 """HTTP statuses that may be another a moment later."""
 PRIVATE = "not a public address; --allow-private fetches it"
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+RESERVED = "%:/?#[]@!$&'()*+,;=~|"
+"""What stands in addresses for itself, beside letters, digits and -._"""
 REFUSED = re.compile(r"\b(noai|noimageai)\b", re.IGNORECASE)
 
 
@@ -90,8 +93,22 @@ def _get(url: str, target: Path, allow_private: bool) -> None:
     if scheme_of(url) == "s3":
         store = fsspec.filesystem("s3")
     else:
-        store = fsspec.filesystem("http", get_client=_open_client if allow_private else _public_client)
+        client = _open_client if allow_private else _public_client
+        store = fsspec.filesystem("http", get_client=client, encoded=True)
+        url = as_given(url)
     store.get_file(url, str(target), callback=_Meter())
+
+
+def as_given(url: str) -> str:
+    """Return an address as it goes over the wire: what may stand in one byte by byte, since it may be signed, and what
+    may not (spaces, letters beyond ASCII) as codes."""
+    parts = urlsplit(url)
+    who, at, place = parts.netloc.rpartition("@")
+    host, colon, port = place.partition(":")
+    if not host.isascii():
+        place = host.encode("idna").decode() + colon + port
+    path, query = (quote(part, safe=RESERVED) for part in (parts.path, parts.query))
+    return urlunsplit((parts.scheme, who + at + place, path or "/", query, ""))
 
 
 async def _open_client(**settings: Any) -> aiohttp.ClientSession:
@@ -109,6 +126,7 @@ def _session(sockets: Any, settings: dict[str, Any]) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": "goku"},
         raise_for_status=_check_answer,
+        requote_redirect_url=False,
         **settings,
     )
 

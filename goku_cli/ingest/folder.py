@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from goku_cli.errors import Cause
 from goku_cli.ingest.found import Found
+from goku_cli.manifest.beside import ENDING
 from goku_cli.media.suffixes import MEDIA_SUFFIXES
 
 ARCHIVE = ".tar"
@@ -75,7 +76,7 @@ def _listed(folder: str) -> tuple[list[str], set[str], set[str]]:
             if entry.name.startswith(".") or ".tmp-" in entry.name:
                 continue
             if _is_folder(entry):
-                if entry.name.endswith(OURS) and os.path.exists(os.path.splitext(entry.path)[0] + ".duckdb"):
+                if entry.name.endswith(OURS) and _beside_a_manifest(os.path.splitext(entry.path)[0]):
                     continue
                 folders.add(entry.name)
             elif suffix_of(entry.name) not in MEDIA_SUFFIXES and suffix_of(entry.name) != ARCHIVE:
@@ -84,6 +85,10 @@ def _listed(folder: str) -> tuple[list[str], set[str], set[str]]:
                 links.add(entry.name)
             names.append(entry.name)
     return sorted(names), folders, links
+
+
+def _beside_a_manifest(stem: str) -> bool:
+    return os.path.isfile(stem + ENDING) or os.path.isfile(stem)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

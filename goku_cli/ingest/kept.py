@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from goku_cli.manifest.beside import beside
 from goku_cli.media.probe import Probe, check_regular, probe
 from goku_cli.publish import publish, sha256
 
@@ -20,7 +21,7 @@ UNFINISHED = ".unfinished"
 
 def kept_folder(manifest: Path) -> Path:
     """Return the folder of a manifest's own files."""
-    return manifest.absolute().with_suffix(".files")
+    return beside(manifest, "files").absolute()
 
 
 def sweep(folder: Path) -> None:

@@ -75,6 +75,8 @@ def _found(record: Record, folder: str, row: str) -> Found:
         return Found(row, fault=(Cause.NAME, said))
     caption, wrong = next((caption_of(record[key]) for key in CAPTIONS if not _missing(record.get(key))), (None, None))
     license, origin = (_line(record.get(key)) for key in ("license", "origin"))
+    if scheme_of(name.strip()):
+        name = name.strip()
     where = name if scheme_of(name) else os.path.abspath(os.path.join(folder, name))
     return Found(where, caption, license, origin, wrong=wrong)
 

@@ -23,6 +23,7 @@ import duckdb
 import pyarrow as pa
 
 from goku_cli.errors import GokuError, UsageError
+from goku_cli.manifest.beside import ENDING, true_path
 
 Row = dict[str, Any]
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -48,6 +49,7 @@ class Manifest:
     """
 
     def __init__(self, path: Path, *, create: bool = False, read_only: bool = False) -> None:
+        path = true_path(path)
         if not create and not path.exists():
             raise UsageError(f"no manifest at {path}; make one with: goku ingest FOLDER -m {path}")
         if path.is_dir():
@@ -302,8 +304,15 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def parse_reference(text: str) -> tuple[Path, str | None]:
-    """Split `PATH#NAME` into the manifest's path and the name of a selection or of a set of samples."""
-    path, _, name = text.strip().partition("#")
-    if not path:
+    """Split `PATH#NAME` into the manifest's path and the name of a selection or of a set of samples.
+
+    A `#` may be in the path too: what is the path of a file, or ends as a manifest does, is a path, and no name holds
+    a slash.
+    """
+    path, _, name = text.strip("\r\n").rpartition("#")
+    whole = os.path.expanduser(text.strip("\r\n"))
+    if "#" not in whole or "/" in name or name.endswith(ENDING) or os.path.exists(whole):
+        path, name = whole, ""
+    if not path.strip():
         raise UsageError("empty reference; expected PATH or PATH#SELECTION, e.g. manifests/my.duckdb#480p")
     return Path(os.path.expanduser(path)), name or None

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from goku_cli.errors import GokuError, UsageError
+from goku_cli.manifest.beside import beside
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.sample.conditions import cropped_share
 from goku_cli.sample.generate import Generator
@@ -66,7 +67,7 @@ class Player:
         self.folder = folder
         self.path = manifest
         self.weights = weights
-        self.samples = manifest.with_suffix(".samples")
+        self.samples = beside(manifest, "samples")
         self.samples.mkdir(parents=True, exist_ok=True)
         self._drawing = threading.Lock()
         self._opening = threading.Lock()
