@@ -33,7 +33,9 @@ class ServerSettings:
     def __post_init__(self) -> None:
         for name in self.without:
             if name not in PARAMETERS:
-                raise UsageError(f"--without takes {', '.join(PARAMETERS)}, not {name}{nearest(name, PARAMETERS)}")
+                raise UsageError(
+                    f"--without takes {', '.join(PARAMETERS)}, not {name}{nearest(name, list(PARAMETERS))}"
+                )
 
 
 def check_url(url: str) -> None:

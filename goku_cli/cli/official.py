@@ -9,7 +9,7 @@ import typer
 from goku_cli.benches.protocol import BENCHES
 from goku_cli.cli.console import Session, say, table, working
 from goku_cli.errors import GokuError, UsageError
-from goku_cli.manifest.beside import beside
+from goku_cli.manifest.beside import beside as beside_manifest
 from goku_cli.registry import nearest
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def run_official(
     covered = _covered(session, name, bench, prompts, partial)
     python, tool = interpreter(how.python), how.tool.absolute() if how.tool else None
     version = tool_version(bench, python, tool)
-    home = beside(session.manifest.path, "official").absolute() / name / bench
+    home = beside_manifest(session.manifest.path, "official").absolute() / name / bench
     _lay(session, name, bench, covered, home)
     (home / "results").mkdir(exist_ok=True)
     wanted = parts(bench, Setup(python, tool, home / "layout", home / "results", how.dims))
@@ -195,7 +195,7 @@ def compare_published(session: Session, name: str) -> None:
     ours = conditions(session.manifest, name)
     for comparison in found:
         table(comparison.title, *comparison.lines())
-        path = beside(session.manifest.path, f"{name}.{comparison.key}.svg")
+        path = beside_manifest(session.manifest.path, f"{name}.{comparison.key}.svg")
         write_bars(comparison, path)
         say(f"published: {comparison.conditions}\n{name}: {ours}\nbars: {path}")
 

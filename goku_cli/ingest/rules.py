@@ -19,7 +19,7 @@ class VideoRules:
     min_bitrate: float = 0.0
     """kbit/s of the video stream."""
     min_fps: float = 0.0
-    """Frames per second, measured from the packets."""
+    """Frames per second, measured from the packets, gaps and still stretches left out."""
     max_missing: float | None = None
     """Share of what the header announces that is not there."""
 
@@ -61,7 +61,7 @@ def rejection(rules: Rules) -> str:
                     Bound("duration", "duration_us / 1e6", low=video.min_duration, unit="s"),
                     _side(video.min_short_side),
                     Bound("bitrate", "bitrate / 1e3", low=video.min_bitrate, unit="kbit/s"),
-                    Bound("frame rate", "fps", low=video.min_fps, unit="fps", slack=1e-3),
+                    Bound("frame rate", "usual_fps", low=video.min_fps, unit="fps", slack=1e-3),
                     Bound("missing", "missing * 100", high=_percent(video.max_missing), unit="%"),
                 ]
             )

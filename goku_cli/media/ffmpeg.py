@@ -21,18 +21,15 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from goku_cli.errors import GokuError
+from goku_cli.media.color import coding_of, to_rgb
 from goku_cli.media.decode import SLACK_US, Decoding, Shown, open_decoding
-from goku_cli.media.probe import HDR_TRANSFERS
+from goku_cli.media.orientation import orientation_of
 from goku_cli.publish import publish
 
 BT709 = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}
-COLOR_SPACES = {1: "bt709", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc"}
-TRANSFERS = {"pq": "smpte2084", "hlg": "arib-std-b67"}
-FULL_RANGE = 2
-HD = 720
-"""From this height on a picture that does not say is taken for BT.709, below for BT.601, as players do."""
-TURNS = ((), (("transpose", "cclock"),), (("hflip",), ("vflip",)), (("transpose", "clock"),))
-"""Filters by quarter turns to the left."""
+COLOR_SPACES = {"bt709": "bt709", "fcc": "fcc", "bt601": "smpte170m", "smpte240m": "smpte240m", "bt2020": "bt2020nc"}
+"""ffmpeg's names of the matrices of media/color.py."""
+SCALING = "bicubic+accurate_rnd+full_chroma_int"
 PASSED = frozenset(["yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuv420p10le", "yuv422p10le", "yuv444p10le"])
 """Pixel formats that go to the encoder as they are."""
 
@@ -126,8 +123,9 @@ class Cut:
 def cut_video(source: Path, cuts: Sequence[Cut], *, threads: int = 1, crf: int = 18, preset: str = "veryfast") -> None:
     """Write ranges of a video, in order, each as H.264 yuv420p, upright, with square pixels and every frame's own time.
 
-    One decode serves all; it is ours, so a file holds exactly the frames that `read_frames` yields. High dynamic
-    range is tone-mapped to BT.709. A size that is odd loses its last column or row.
+    One decode serves all; it is ours, so a file holds exactly the frames that `read_frames` yields, in the same colors:
+    high dynamic range, RGB and what is transparent become BT.709 as everywhere (media/color.py). A size that is odd
+    loses its last column or row.
 
     Raises:
         GokuError: ffmpeg failed, or a file does not hold as many frames as it should.
@@ -181,7 +179,7 @@ def _feed(pipe: IO[bytes], frames: Iterable[Shown], base: Fraction) -> None:
     with av.open(pipe, "w", format="nut") as container:
         stream = None
         for one in frames:
-            frame = one.frame if one.frame.format.name in PASSED else one.frame.reformat(format="yuv444p")
+            frame = one.frame if _passes(one.frame) else av.VideoFrame.from_ndarray(to_rgb(one.frame), format="rgb24")
             if stream is None:
                 stream, start_us = container.add_stream("rawvideo"), one.time_us
                 stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
@@ -192,25 +190,24 @@ def _feed(pipe: IO[bytes], frames: Iterable[Shown], base: Fraction) -> None:
             container.mux(stream.encode(None))
 
 
+def _passes(frame: av.VideoFrame) -> bool:
+    """Say whether a frame's own numbers go to the encoder, since all that they want is another matrix."""
+    return frame.format.name in PASSED and coding_of(frame).plain
+
+
 def _upright(video: Any, frame: av.VideoFrame, sar: float) -> Any:
     """Say what the colors are, and turn and scale to what a viewer sees."""
-    space = COLOR_SPACES.get(int(frame.colorspace), "bt709" if frame.height >= HD else "smpte170m")
-    transfer = HDR_TRANSFERS.get(int(frame.color_trc or 0))
-    full = "full" if int(frame.color_range) == FULL_RANGE else "limited"
-    if transfer:
-        wide = {"colorspace": "bt2020nc", "color_primaries": "bt2020", "color_trc": TRANSFERS[transfer]}
-        video = video.filter("setparams", range=full, **wide)
-        video = video.filter("zscale", transfer="linear", npl=100).filter("format", "gbrpf32le")
-        video = video.filter("zscale", primaries="bt709").filter("tonemap", "hable", desat=0)
-        video = video.filter("zscale", transfer="bt709", matrix="bt709", range="limited")
-    else:
-        video = video.filter("setparams", colorspace=space, range=full)
+    if _passes(frame):
+        coding = coding_of(frame)
+        video = video.filter(
+            "setparams", colorspace=COLOR_SPACES[coding.matrix], range="full" if coding.full else "limited"
+        )
     width, height = frame.width & ~1, frame.height & ~1
     if sar != 1:
         width = round(frame.width * sar / 2) * 2
     elif (width, height) != (frame.width, frame.height):
         video = video.filter("crop", width, height, 0, 0)
-    video = video.filter("scale", width, height, out_color_matrix="bt709", out_range="tv")
-    for name, *values in TURNS[int(frame.rotation) % 360 // 90]:
+    video = video.filter("scale", width, height, out_color_matrix="bt709", out_range="tv", flags=SCALING)
+    for name, *values in orientation_of(frame).filters:
         video = video.filter(name, *values)
     return video.filter("setsar", 1).filter("setparams", range="tv", **BT709)

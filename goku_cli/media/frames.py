@@ -10,7 +10,9 @@ from pathlib import Path
 import av
 import numpy as np
 
+from goku_cli.media.color import to_rgb
 from goku_cli.media.decode import SLACK_US, Shown, open_decoding
+from goku_cli.media.orientation import orientation_of
 from goku_cli.media.probe import is_image, open_image
 
 
@@ -65,23 +67,20 @@ def within(shown: Iterator[Shown], start_us: int, end_us: int | None) -> Iterato
 def _at_rate(
     frames: Iterator[tuple[int, av.VideoFrame]], start_us: int, end_us: int | None, fps: float
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """Resample by time: at each tick, the frame that is on screen."""
+    """Resample by time: at each tick, the frame that is on screen; the last one stays there until `end_us`."""
     step, tick, shown, time_us = 1_000_000 / fps, 0, None, 0
     for time_us, frame in frames:
         while shown is not None and start_us + tick * step < time_us - SLACK_US:
             yield round(start_us + tick * step), shown
             tick += 1
         shown = frame
-    target = start_us + tick * step
-    if shown is not None and target < (time_us + 2 * SLACK_US if end_us is None else end_us - SLACK_US):
-        yield round(target), shown
+    last = time_us + 2 * SLACK_US if end_us is None else end_us - SLACK_US
+    while shown is not None and start_us + tick * step < last:
+        yield round(start_us + tick * step), shown
+        tick += 1
 
 
 def picture(frame: av.VideoFrame, sar: float, short_side: int | None) -> np.ndarray:
-    """Scale to square pixels and the short side, then turn as the rotation metadata says."""
+    """Return RGB of square pixels and this short side, the right way up."""
     width, height = fit(round(frame.width * sar), frame.height, short_side)
-    if (width, height) == (frame.width, frame.height):
-        image = frame.to_ndarray(format="rgb24")
-    else:
-        image = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
-    return np.rot90(image, k=int(frame.rotation) // 90 % 4)
+    return orientation_of(frame).applied(to_rgb(frame, width, height))

@@ -21,6 +21,8 @@ ANNOUNCING = frozenset(["matroska,webm", "flv", "asf"])
 LEAST_MISSING = 0.1
 """Less than this share of the announced time is how muxers round and count, not a loss."""
 NO_TIME = -(1 << 63)
+GAP = 1.5
+"""Times the median step: what is longer is a gap, or a picture that stood still."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,19 @@ class Packets:
     missing: float
     """Share of what the header announces that is not there."""
 
+    lasting: int = 0
+    """Ticks that the last packet says its frame lasts; 0 when it does not."""
+
     @property
     def steps(self) -> np.ndarray:
         """Ticks between each frame and the next."""
         return np.diff(self.stamps)
+
+    @property
+    def usual_step(self) -> float:
+        """Mean ticks between frames, gaps and still stretches left out; 0 of a single frame."""
+        steps = self.steps
+        return float(steps[steps <= GAP * np.median(steps)].mean()) if len(steps) else 0.0
 
 
 def read_packets(container: av.container.InputContainer, stream: av.VideoStream, file_size: int) -> Packets:
@@ -50,16 +61,16 @@ def read_packets(container: av.container.InputContainer, stream: av.VideoStream,
     step = float(1 / (stream.average_rate or stream.guessed_rate or 25) / time_base)
     timed = container.format.name in ANNOUNCING
     begin = min(container.start_time or 0, 0) / 1e6  # what starts late may announce when it ends, not how long it is
-    stamps, size, end, torn = array("q"), 0, 0.0, False
+    stamps, size, end, torn, lasting = array("q"), 0, 0.0, False, 0
     packets = _Whole(container.demux() if timed else container.demux(stream))
     for packet in packets:
         if timed and packet.pts is not None:  # the sound may be the longest
             end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - begin)
-        if packet.stream_index != stream.index or not packet.size:
-            continue
+        if packet.stream_index != stream.index or not packet.size or packet.is_discard:
+            continue  # a discarded one is decoded for those after it, and never shown (edit lists)
         if not stamps and packet.has_sidedata("encryption_info"):
             raise Fault(Cause.NO_DECODER, "it is encrypted")
-        size, torn = size + packet.size, packet.is_corrupt
+        size, torn, lasting = size + packet.size, packet.is_corrupt, packet.duration or 0
         stamps.append(next((time for time in (packet.pts, packet.dts) if time is not None), NO_TIME))
         if len(stamps) > MAX_FRAMES:
             raise Fault(Cause.TOO_LARGE, f"more than {MAX_FRAMES} frames")
@@ -74,7 +85,7 @@ def read_packets(container: av.container.InputContainer, stream: av.VideoStream,
         stamps.pop()
     if not stamps:
         raise Fault(Cause.TRUNCATED if missing else Cause.UNREADABLE, "it holds no frames")
-    return Packets(np.unique(_complete(np.frombuffer(stamps, np.int64), step)), time_base, size, missing)
+    return Packets(np.unique(_complete(np.frombuffer(stamps, np.int64), step)), time_base, size, missing, lasting)
 
 
 class _Whole:

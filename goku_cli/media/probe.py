@@ -7,6 +7,9 @@ caps on pixels, frames, seconds and bytes. The content decides what is an image,
 
 import contextlib
 import errno
+import functools
+import importlib
+import io
 import os
 import stat
 import warnings
@@ -17,11 +20,15 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 from PIL import Image, ImageOps
 
 from goku_cli.errors import Cause, Fault
+from goku_cli.media.color import coding_of
+from goku_cli.media.orientation import orientation_of
 from goku_cli.media.packets import MAX_SECONDS, read_packets
 from goku_cli.media.sniff import image_format
+from goku_cli.media.srgb import to_srgb
 
 FORMATS = "mov,mp4,matroska,webm,avi,gif,apng,mpegts,mpeg,flv,asf,ogg"
 PICTURES = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"]
@@ -35,9 +42,10 @@ PROBED = {"probesize": "5000000", "analyzeduration": "5000000"}
 """What may be read to find the streams: bytes and microseconds (the library's own figures, pinned)."""
 MAX_START_US = 1 << 60
 """Thirty thousand years."""
+BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+"""What lies beside a film, and is none."""
 FIRST_PACKETS = 300
 """How many packets may pass without a picture."""
-HDR_TRANSFERS = {16: "pq", 18: "hlg"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,14 @@ class Probe:
     width: int
     height: int
     rotation: int
+    """Degrees to the left that frames are turned by; of a picture 0, whose EXIF was followed."""
+    mirrored: bool
+    """Whether they are exchanged left and right then."""
     sar: float
     fps: float
+    """Frames over seconds."""
+    usual_fps: float
+    """The same without gaps and still stretches: what the film was made at."""
     variable_fps: bool
     frames: int
     start_us: int
@@ -60,6 +74,8 @@ class Probe:
     pixel_format: str
     bit_depth: int
     hdr: str | None
+    color: str
+    """How its numbers become RGB (media/color.py); "assumed" where it does not say."""
     audio: bool
     missing: float
     """Share of what the header announces that is not there."""
@@ -136,10 +152,7 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
     except (av.FFmpegError, ValueError) as error:
         raise Fault(Cause.UNREADABLE, f"its header or index is missing or damaged ({_reason(error)})") from error
     with container:
-        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not streams:
-            raise Fault(Cause.NO_VIDEO)
-        stream = streams[0]
+        stream = _film(container)
         if stream.codec_context is None:
             raise Fault(Cause.NO_DECODER)
         if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
@@ -153,31 +166,53 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
             raise Fault(Cause.DAMAGED, _reason(error)) from error
 
 
-def open_image(path: Path) -> np.ndarray:
-    """Return an image as (H, W, 3) uint8 RGB, turned as its EXIF says, transparency laid on gray.
+def _film(container: av.container.InputContainer) -> av.VideoStream:
+    """Return the stream that players show: the default one, else the largest by pixels and length; no cover, preview or
+    thumbnail, though it comes first.
 
     Raises:
-        Fault: not an image that Pillow reads, cut off, or too large.
+        Fault: NO_VIDEO.
     """
+    streams = [stream for stream in container.streams.video if not stream.disposition & BESIDE]
+    if not streams:
+        raise Fault(Cause.NO_VIDEO)
+    return max(streams, key=_claim)
+
+
+def _claim(stream: av.VideoStream) -> tuple[bool, bool, int, float]:
+    coder = stream.codec_context
+    pixels = coder.width * coder.height if coder else 0
+    length = float((stream.duration or 0) * (stream.time_base or 0))
+    return stream.frames != 1, bool(stream.disposition & Disposition.default), pixels, length
+
+
+def open_image(path: Path) -> np.ndarray:
+    """Return an image as (H, W, 3) uint8 sRGB, turned as its EXIF says, transparency laid on gray.
+
+    Raises:
+        Fault: not an image that Pillow reads, cut off, too large, or of numbers without a white.
+    """
+    return _still(path)[0]
+
+
+def _still(path: Path) -> tuple[np.ndarray, str]:
+    """Return an image, and how it became sRGB."""
     check_regular(path)
     with _picture(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):  # Pillow would clip to the lowest 8 bits
-            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-        if upright.has_transparency_data:
-            upright = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", upright.size, (128, 128, 128, 255)), upright)
-        return np.asarray(upright.convert("RGB"))
+        return to_srgb(ImageOps.exif_transpose(image))
 
 
 @contextmanager
 def _picture(path: Path) -> Iterator[Image.Image]:
     """Open an image of an allowed format and size; what Pillow then says of it becomes a Fault."""
     name = image_format(path)
-    if name is not None and name not in PICTURES:
+    if name == "HEIC" and not _reads_heic():
+        raise Fault(Cause.NO_DECODER, "HEIC; install the package pillow-heif, or convert it to JPEG or PNG")
+    if name is not None and name not in (*PICTURES, "HEIC"):
         raise Fault(Cause.NO_DECODER, f"{name}; convert it to JPEG or PNG")
+    formats = ["HEIF"] if name == "HEIC" else PICTURES
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=PICTURES) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(_branded(path, name), formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Fault(Cause.TOO_LARGE, f"{image.width}x{image.height}; at most {MAX_PIXELS} pixels are read")
             if image.format == "WEBP" and getattr(image, "is_animated", False):
@@ -192,6 +227,24 @@ def _picture(path: Path) -> Iterator[Image.Image]:
         raise Fault(Cause.TRUNCATED if cut else Cause.UNREADABLE, _reason(error)) from error
 
 
+def _branded(path: Path, name: str | None) -> Path | io.BytesIO:
+    """Return a file as Pillow knows it: an AVIF may begin with a brand that it is merely compatible with."""
+    if name != "AVIF":
+        return path
+    content = path.read_bytes()
+    return path if content[8:12] == b"avif" else io.BytesIO(content[:8] + b"avif" + content[12:])
+
+
+@functools.cache
+def _reads_heic() -> bool:
+    """Let Pillow open HEIC, if the plug-in is installed."""
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return False
+    return True
+
+
 def probe(path: Path) -> Probe:
     """Measure one file, video or image by its content.
 
@@ -203,13 +256,15 @@ def probe(path: Path) -> Probe:
 
 def probe_image(path: Path) -> Probe:
     """Measure a still image: a clip of one frame."""
-    height, width, _ = open_image(path).shape
+    pixels, color = _still(path)
+    height, width, _ = pixels.shape
     with _picture(path) as image:
         name, mode = str(image.format).lower(), image.mode
     return Probe(
-        kind="image", container=name, codec=name, width=width, height=height, rotation=0, sar=1.0, fps=0.0,
-        variable_fps=False, frames=1, start_us=0, duration_us=0, bitrate=0, pixel_format=mode.lower(),
-        bit_depth=16 if "16" in mode else 8, hdr=None, audio=False, missing=0.0,
+        kind="image", container=name, codec=name, width=width, height=height, rotation=0, mirrored=False, sar=1.0,
+        fps=0.0, usual_fps=0.0, variable_fps=False, frames=1, start_us=0, duration_us=0, bitrate=0,
+        pixel_format=mode.lower(),
+        bit_depth=16 if "16" in mode else 32 if mode == "F" else 8, hdr=None, color=color, audio=False, missing=0.0,
     )  # fmt: skip
 
 
@@ -223,13 +278,13 @@ def probe_video(path: Path) -> Probe:
         sar = float(stream.sample_aspect_ratio or 1) or 1.0
         audio = bool(container.streams.audio)
         name, rate = container.format.name, stream.average_rate or stream.guessed_rate or 25
-    width, height, rotation = max(1, round(first.width * sar)), first.height, int(first.rotation) % 360
+    width, height, turn = max(1, round(first.width * sar)), first.height, orientation_of(first)
+    coding = coding_of(first)
     if width * height > MAX_PIXELS:
         raise Fault(Cause.TOO_LARGE, f"{width}x{height} as displayed; at most {MAX_PIXELS} pixels are read")
-    if rotation % 180:
-        width, height = height, width
+    width, height = turn.size(width, height)
     steps = packets.steps
-    typical = float(np.median(steps)) if len(steps) else float(1 / rate / packets.time_base)
+    typical = float(np.median(steps)) if len(steps) else packets.lasting or float(1 / rate / packets.time_base)
     begin, end = int(packets.stamps[0]), int(packets.stamps[-1])  # Python's integers do not overflow
     seconds, start_us = float((end - begin + typical) * packets.time_base), int(begin * packets.time_base * 1_000_000)
     if abs(start_us) > MAX_START_US:
@@ -237,13 +292,15 @@ def probe_video(path: Path) -> Probe:
     if seconds > MAX_SECONDS:
         raise Fault(Cause.TOO_LARGE, f"{seconds / 3600:.0f} hours; at most {MAX_SECONDS // 3600} are read")
     return Probe(
-        kind="video", container=name, codec=codec, width=width, height=height, rotation=rotation, sar=sar,
-        fps=len(packets.stamps) / seconds,
+        kind="video", container=name, codec=codec, width=width, height=height, rotation=turn.rotation,
+        mirrored=turn.reflects, sar=sar, fps=len(packets.stamps) / seconds,
+        usual_fps=float(1 / ((packets.usual_step or typical) * packets.time_base)),
         variable_fps=bool(len(steps) and np.abs(steps - typical).max() > 0.25 * typical + 1),
         frames=len(packets.stamps), start_us=start_us,
         duration_us=int(seconds * 1_000_000), bitrate=int(packets.bytes * 8 / seconds), pixel_format=first.format.name,
         bit_depth=max((component.bits for component in first.format.components), default=8),
-        hdr=HDR_TRANSFERS.get(int(first.color_trc or 0)), audio=audio, missing=packets.missing,
+        hdr=None if coding.transfer == "sdr" else coding.transfer, color=str(coding), audio=audio,
+        missing=packets.missing,
     )  # fmt: skip
 
 

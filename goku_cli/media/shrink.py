@@ -8,18 +8,20 @@ import av
 import cv2
 import numpy as np
 
+from goku_cli.media.color import coding_of, to_rgb
 from goku_cli.media.frames import fit, picture
+from goku_cli.media.orientation import orientation_of
 
-PLANAR = frozenset(["yuv420p", "yuv422p", "yuv444p"])
-"""Formats of 8 bits, limited range."""
-FULL_RANGE = 2
+PLANAR = frozenset(["yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p"])
+"""Formats of 8 bits."""
 
 
 def shrink(frame: av.VideoFrame, sar: float, short_side: int) -> np.ndarray:
     """Return a frame as uint8 RGB (H, W, 3) with even sizes, upright and with square pixels."""
     wide, high = fit(round(frame.width * sar), frame.height, short_side)
     width, height = max(2, wide & ~1), max(2, high & ~1)
-    if frame.format.name not in PLANAR or frame.color_range == FULL_RANGE:
+    coding = coding_of(frame)
+    if frame.format.name not in PLANAR or not coding.plain:
         return np.ascontiguousarray(picture(frame, sar, short_side))
     small = np.empty(width * height * 3 // 2, np.uint8)
     sizes = [(width, height), (width // 2, height // 2), (width // 2, height // 2)]
@@ -28,9 +30,8 @@ def shrink(frame: av.VideoFrame, sar: float, short_side: int) -> np.ndarray:
         target = small[begin : begin + across * down].reshape(down, across)
         cv2.resize(_view(plane), (across, down), dst=target, interpolation=cv2.INTER_LINEAR)
         begin += across * down
-    image = cv2.cvtColor(small.reshape(height * 3 // 2, width), cv2.COLOR_YUV2RGB_I420)
-    turns = int(frame.rotation) // 90 % 4
-    return np.ascontiguousarray(np.rot90(image, k=turns)) if turns else image
+    sampled = av.VideoFrame.from_ndarray(small.reshape(height * 3 // 2, width), format="yuv420p")
+    return np.ascontiguousarray(orientation_of(frame).applied(to_rgb(sampled, coding=coding)))
 
 
 def _view(plane: av.video.plane.VideoPlane) -> np.ndarray:

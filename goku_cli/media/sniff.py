@@ -20,8 +20,10 @@ IMAGES = {
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL ": "JPEG XL",
 }
-BRANDS = {b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIC"}
-"""Still images in the container of MP4, by the brand behind `ftyp`."""
+BRANDS = {b"avif": "AVIF"} | dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1"), "HEIC")
+"""Still images in the container of MP4, by the brands behind `ftyp`; the first that is there, whatever comes first."""
+SEQUENCE = b"avis"
+"""A film in the same container, although it may name a still beside itself."""
 FOREIGN = {
     b"#EXTM3U": "a playlist",
     b"ffconcat": "a playlist",
@@ -50,12 +52,22 @@ def image_format(path: Path) -> str | None:
     if head[:2] == b"BM" and head[6:10] == bytes(4):
         return "BMP"
     if head[4:8] == b"ftyp":
-        return BRANDS.get(head[8:12])
+        return _branded(head)
     if sound := _beginning(head, SOUNDS) or ("WAV" if head[:4] == b"RIFF" and head[8:12] == b"WAVE" else None):
         raise Fault(Cause.NO_VIDEO, f"looks like {sound}")
     if other := _beginning(head, FOREIGN) or _text(head):
         raise Fault(Cause.NOT_MEDIA, f"looks like {other}")
     return _beginning(head, IMAGES)
+
+
+def _branded(head: bytes) -> str | None:
+    """Name the kind of image in a container of MP4, by its own brand and those that it is compatible with."""
+    size = min(int.from_bytes(head[:4]), HEAD)
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, size, 4))]
+    if brands[0] == SEQUENCE:
+        return None
+    images = [name for brand, name in BRANDS.items() if brand in brands]
+    return images[0] if images and brands[0] in (*BRANDS, b"miaf") else None
 
 
 def _beginning(head: bytes, table: dict[bytes, str]) -> str | None:

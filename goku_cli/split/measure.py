@@ -1,8 +1,9 @@
 """One decode of a source, and everything that splitting needs from it."""
 
 import io
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from goku_cli.errors import Fault
 from goku_cli.media.decode import Shown, open_decoding
 from goku_cli.media.layout import cells
+from goku_cli.media.orientation import orientation_of
 from goku_cli.media.shrink import shrink
 from goku_cli.split.detectors import ShotCuts
 
@@ -50,22 +52,32 @@ class Measured:
     cuts: list[int]
     """Numbers of the frames that the detector says open a shot."""
     breaks: dict[int, str]
-    """Numbers of the frames that do not go on from the one before -> "damage" or "size"."""
+    """Numbers of the frames that do not go on from the one before -> damage, size or gap."""
     sizes: dict[int, tuple[int, int]]
     """Number of the first frame of each size -> (width, height) as displayed."""
     samples: list[Sample]
     lost: Fault | None
     """What did not decode."""
+    lasting_us: int = 0
+    """How long the first frame stands by its own word."""
+    longest_us: int = sys.maxsize
+    """What no frame stands longer than."""
 
     @cached_property
     def ends_us(self) -> np.ndarray:
-        """When each frame goes from the screen; the last one, and one before a hole, stay as long as those before."""
+        """When each frame goes from the screen; the last one, and one before a hole or a gap, stay as long as those
+        before, and a film's only one as long as it says."""
         ends = np.append(self.times_us[1:], self.times_us[-1])
-        for number in [first for first, why in self.breaks.items() if why == "damage"] + [len(ends)]:
+        for number in [first for first, why in self.breaks.items() if why in ("damage", "gap")] + [len(ends)]:
             last = number - 1
-            step = self.times_us[last] - self.times_us[last - 1] if last else 0
-            ends[last] = self.times_us[last] + step
+            step = self.times_us[last] - self.times_us[last - 1] if last else self.lasting_us
+            ends[last] = self.times_us[last] + min(step, self.longest_us)
         return ends
+
+    def parted(self, longest_us: int) -> "Measured":
+        """Return the same with a break behind every frame that stands longer than a clip may: a gap in time."""
+        gaps = (np.flatnonzero(np.diff(self.times_us) > longest_us) + 1).tolist()
+        return replace(self, breaks=dict.fromkeys(gaps, "gap") | self.breaks, longest_us=longest_us)
 
     def size(self, number: int) -> tuple[int, int]:
         """Return a frame's width and height as displayed."""
@@ -82,10 +94,13 @@ def measure(path: Path, cuts: ShotCuts, feature: Callable[[np.ndarray], np.ndarr
     samples: list[Sample] = []
     breaks: dict[int, str] = {}
     sizes: dict[int, tuple[int, int]] = {}
+    lasting_us = 0
     with open_decoding(path, threads, smooth=False) as decoding:
         sar = float(decoding.stream.sample_aspect_ratio or 1) or 1.0
         for number, shown in enumerate(decoding.frames()):
             frame = shrink(shown.frame, sar, SHORT_SIDE)
+            if not number:
+                lasting_us = round(float((shown.frame.duration or 0) * (shown.frame.time_base or 0)) * 1e6)
             if shown.opens:
                 breaks[number] = shown.opens
             if not number or shown.opens == "size":
@@ -104,7 +119,7 @@ def measure(path: Path, cuts: ShotCuts, feature: Callable[[np.ndarray], np.ndarr
     squares = np.stack(gray)
     return Measured(
         np.array(times), np.array(luma), np.array(contrast), squares, np.stack(colors), cuts.finish(squares), breaks,
-        sizes, samples, lost,
+        sizes, samples, lost, lasting_us,
     )  # fmt: skip
 
 
@@ -132,5 +147,4 @@ def _square(gray: np.ndarray) -> np.ndarray:
 
 
 def _displayed(shown: Shown, sar: float) -> tuple[int, int]:
-    width, height = round(shown.frame.width * sar), shown.frame.height
-    return (height, width) if int(shown.frame.rotation) % 180 else (width, height)
+    return orientation_of(shown.frame).size(round(shown.frame.width * sar), shown.frame.height)

@@ -17,7 +17,7 @@ from goku_cli.split.settings import SplitSettings
 class Piece:
     """Frames [first, end) of a source, and what opened it.
 
-    That is start, cut, fade, dissolve, similarity, length, damage or size.
+    That is start, cut, fade, dissolve, similarity, length, damage, size or gap.
     """
 
     first: int
@@ -84,11 +84,24 @@ def _divide(piece: Piece, found: Measured, max_seconds: float) -> list[Piece]:
         return [piece]
     # Even parts: a fixed stride would leave a last part that is too short to keep. Rounding down to a whole
     # frame keeps each part but the last below the limit, and one part more is cut when the last is over it.
-    marks = _marks(piece, count)
-    if any(b > a + max_seconds * 1e6 for a, b in itertools.pairwise([*found.times_us[marks[:-1]], end_us])):
-        marks = _marks(piece, count + 1)
+    # Where frames do not come evenly, parts are cut by the clock instead.
+    for parts in (count, count + 1):
+        marks = _marks(piece, parts)
+        if all(b <= a + max_seconds * 1e6 for a, b in itertools.pairwise([*found.times_us[marks[:-1]], end_us])):
+            break
+    else:
+        marks = _by_the_clock(piece, found, max_seconds)
     return [Piece(a, b, piece.opened_by if a == piece.first else "length") for a, b in itertools.pairwise(marks)]
 
 
 def _marks(piece: Piece, count: int) -> list[int]:
-    return [piece.first + (piece.end - piece.first) * part // count for part in range(count + 1)]
+    return sorted({piece.first + (piece.end - piece.first) * part // count for part in range(count + 1)})
+
+
+def _by_the_clock(piece: Piece, found: Measured, max_seconds: float) -> list[int]:
+    """Return where parts begin that are each as long as they may be; no frame of a piece stands longer than that."""
+    marks, ends_us = [piece.first], found.ends_us
+    for number in range(piece.first + 1, piece.end):
+        if ends_us[number] - found.times_us[marks[-1]] > max_seconds * 1e6:
+            marks.append(number)
+    return [*marks, piece.end]

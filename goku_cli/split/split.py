@@ -24,7 +24,7 @@ from goku_cli.split.settings import SplitSettings
 from goku_cli.stage import TIMEOUT, Failure, Item, Outcome, Progress, Rows, run_stage
 
 STAGE = "split"
-VERSION = 2
+VERSION = 3
 SIMILARITIES = {"layout": "goku_cli.media.layout:layout", "dinov2": "goku_cli.vision.dinov2:token"}
 PENDING = """
 SELECT id, kind, width, height, fps, path, files.bytes, mtime_ns
@@ -77,6 +77,7 @@ def split_source(job: Job) -> Rows:
     found = _measured(job, path, job.threads)
     if found.lost and job.threads > 1:  # later stages read with one thread; several notice damage later than one
         found = _measured(job, path, 1)
+    found = found.parted(int(job.settings.max_seconds * 1e6))
     return _rows([_clip(source, found, piece) for piece in pieces(found, job.settings)], found.lost)
 
 

@@ -1,0 +1,222 @@
+"""One conversion to RGB: whatever a file's tags are, everything that looks at it sees the colors that were meant."""
+
+import io
+
+import av
+import numpy as np
+import pytest
+from bad_media import ffmpeg
+from PIL import Image, ImageCms
+
+from goku_cli.errors import Cause, Fault
+from goku_cli.media.color import coding_of, to_rgb
+from goku_cli.media.decode import open_decoding
+from goku_cli.media.ffmpeg import Cut, cut_video
+from goku_cli.media.frames import read_frames
+from goku_cli.media.orientation import Orientation, orientation_of
+from goku_cli.media.probe import open_image, probe
+from goku_cli.media.shrink import shrink
+from goku_cli.media.window import read_windows
+
+BARS = ((192, 48, 48), (48, 80, 192), (128, 128, 128), (32, 160, 64))
+WIDTH = 256
+X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "2", "-pix_fmt", "yuv420p")
+X265 = (
+    "-c:v",
+    "libx265",
+    "-preset",
+    "ultrafast",
+    "-crf",
+    "4",
+    "-pix_fmt",
+    "yuv420p10le",
+    "-x265-params",
+    "log-level=0",
+)
+FULL = ("-color_range", "pc")
+UNTAGGED = ("-bsf:v", "h264_metadata=matrix_coefficients=2:colour_primaries=2:transfer_characteristics=2")
+TO = "scale=out_color_matrix={}:out_range={},setparams=colorspace={}:color_primaries=bt709:color_trc=bt709:range={}"
+FROM_RGB = "format=gbrp,setparams=colorspace=gbr:color_primaries=bt709:color_trc=bt709:range=pc,"
+LINEAR = "zscale=transfer=linear:npl=203,format=gbrpf32le,"
+HDR = LINEAR + "zscale=primaries=bt2020:transfer={}:matrix=bt2020nc:range=limited:npl=203"
+P3 = "zscale=transfer=linear,format=gbrpf32le,zscale=primaries=smpte432:transfer=bt709:matrix=bt709:range=limited"
+FILMS = {
+    "hd_untagged.mp4": (720, TO.format("bt709", "tv", "bt709", "tv"), [*X264, *UNTAGGED], "bt709 assumed"),
+    "hd_tagged.mp4": (720, TO.format("bt709", "tv", "bt709", "tv"), X264, "bt709"),
+    "sd_untagged.mp4": (192, TO.format("smpte170m", "tv", "smpte170m", "tv"), [*X264, *UNTAGGED], "bt601 assumed"),
+    "sd_709.mp4": (192, TO.format("bt709", "tv", "bt709", "tv"), X264, "bt709"),
+    "hd_601.mp4": (720, TO.format("smpte170m", "tv", "smpte170m", "tv"), X264, "bt601"),
+    "hd_full.mp4": (720, TO.format("bt709", "pc", "bt709", "pc"), [*X264[:-1], "yuvj420p", *FULL], "bt709 full"),
+    "hd_444.mp4": (720, TO.format("bt709", "tv", "bt709", "tv"), [*X264[:-1], "yuv444p"], "bt709"),
+    "2020_matrix.mp4": (192, TO.format("bt2020", "tv", "bt2020nc", "tv"), X265, "bt2020"),
+    "rgb.mp4": (720, "null", ["-c:v", "libx264rgb", "-preset", "ultrafast", "-crf", "2"], "rgb full"),
+    "gbrp.mkv": (720, "null", ["-c:v", "ffv1", "-pix_fmt", "gbrp"], "rgb full"),
+    "palette.gif": (720, "split[a][b];[a]palettegen[p];[b][p]paletteuse=dither=none", [], "rgb full alpha on 128"),
+    "pq.mp4": (192, FROM_RGB + HDR.format("smpte2084"), X265, "bt2020 pq primaries bt2020"),
+    "p3.mp4": (192, FROM_RGB + P3, X265, "bt709 primaries p3"),
+}  # fmt: skip
+NEAR = {"palette.gif": 4}
+FULL_LEVELS = 3
+"""What the scaler of full range errs by at most, where 2 is meant."""
+"""Levels that a film's own coding may cost (8 or 10 bits, a palette, another display's gamma)."""
+
+
+def bars(path, high, how, encode, frames=8):
+    """A film of four bars of known colors."""
+    quarter = WIDTH // 4
+    drawn = ",".join(
+        f"drawbox=x={i * quarter}:w={quarter}:h={high}:c=0x{r:02x}{g:02x}{b:02x}:t=fill"
+        for i, (r, g, b) in enumerate(BARS)
+    )
+    source = f"color=black:size={WIDTH}x{high}:rate=8:duration=1,format=gbrp,{drawn}"
+    ffmpeg("-f", "lavfi", "-i", source, "-frames:v", frames, "-vf", how, *encode, path)
+    return path
+
+
+def seen(frame):
+    """The four colors in a frame of any size."""
+    high, wide, _ = frame.shape
+    return np.array([frame[high // 2, wide * (2 * i + 1) // 8] for i in range(4)], int)
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_latents_key_frames_small_frames_and_written_clips_show_the_colors_that_were_meant(tmp_path, name):
+    high, how, encode, said = FILMS[name]
+    path = bars(tmp_path / name, high, how, encode)
+    near = NEAR.get(name, 3)
+    assert probe(path).color == said
+    wanted = np.array(BARS)
+    looks = {"frame": seen(next(read_frames(path))[1]), "key frame": seen(next(read_frames(path, short_side=96))[1])}
+    ((_, window),) = read_windows(
+        path, start_us=0, end_us=1_000_000, fps=8, frames=5, windows=1, bucket=(96, 128), enlarge=True
+    )
+    looks["latents"] = seen(np.pad(window[0], ((0, 0), (0, 0), (0, 0)))) if high == 192 else looks["frame"]
+    with open_decoding(path) as decoding:
+        looks["small"] = seen(shrink(next(decoding.frames()).frame, 1.0, 96))
+    cut_video(path, [Cut(0, 1_000_000, 8, tmp_path / "cut.mp4")], crf=2)
+    looks["written"] = seen(next(read_frames(tmp_path / "cut.mp4"))[1])
+    assert np.abs(looks["frame"] - wanted).max() <= near, looks
+    for look, colors in looks.items():
+        apart = FULL_LEVELS if name == "hd_full.mp4" else 2
+        assert np.abs(colors - looks["frame"]).max() <= apart, (look, looks)
+
+
+@pytest.mark.parametrize(("codec", "pixels"), [("qtrle", "argb"), ("prores_ks", "yuva444p10le"), ("png", "rgba")])
+def test_what_is_transparent_lies_on_gray(tmp_path, codec, pixels):
+    path = tmp_path / "a.mov"
+    ffmpeg(
+        "-f",
+        "lavfi",
+        "-i",
+        "color=red@0.0:size=64x64:rate=8,format=rgba",
+        "-frames:v",
+        4,
+        "-c:v",
+        codec,
+        "-pix_fmt",
+        pixels,
+        path,
+    )
+    frames = [frame for _, frame in read_frames(path)]
+    assert np.abs(frames[0].astype(int) - 128).max() <= 2
+    assert probe(path).color.endswith("alpha on 128" if pixels != "yuva444p10le" else "alpha on 128 assumed")
+
+
+def test_gray_of_hybrid_log_gamma_is_gray(tmp_path):
+    path = bars(tmp_path / "hlg.mp4", 192, FROM_RGB + HDR.format("arib-std-b67"), X265)
+    assert probe(path).color == "bt2020 hlg primaries bt2020" and probe(path).hdr == "hlg"
+    assert np.abs(seen(next(read_frames(path))[1])[2] - 128).max() <= 3
+
+
+def test_light_is_what_the_standards_say():
+    frame = av.VideoFrame.from_ndarray(np.full((4, 4, 3), 65535 * 0.58069, np.uint16), format="rgb48le")
+    frame.color_trc = 16
+    white = to_rgb(frame)  # 203 cd/m2, by BT.2408 58 % of PQ
+    assert 235 <= white.min() == white.max() <= 250
+    assert str(coding_of(frame)) == "rgb full pq"
+
+
+MATRICES = {
+    "0": Orientation(), "90": Orientation(True, False, True), "180": Orientation(False, True, True),
+    "270": Orientation(True, True, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("degrees", MATRICES)
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_whole_display_matrix_is_followed(tmp_path, degrees, mirror):
+    plain = bars(tmp_path / "plain.mp4", 128, "null", X264)
+    flip = ["-display_hflip"] if mirror else []
+    ffmpeg("-display_rotation", degrees, *flip, "-i", plain, "-c", "copy", tmp_path / "turned.mp4")
+    shown = ffmpeg_frame(tmp_path / "turned.mp4")
+    ours = next(read_frames(tmp_path / "turned.mp4"))[1]
+    assert ours.shape == shown.shape and np.abs(ours.astype(int) - shown).mean() < 1.5
+    facts = probe(tmp_path / "turned.mp4")
+    assert (facts.height, facts.width) == shown.shape[:2] and facts.mirrored == mirror
+    cut_video(tmp_path / "turned.mp4", [Cut(0, 1_000_000, 8, tmp_path / "cut.mp4")])
+    written = next(read_frames(tmp_path / "cut.mp4"))[1]
+    assert np.abs(written.astype(int) - shown).mean() < 3
+
+
+def ffmpeg_frame(path):
+    """The first frame as ffmpeg itself shows it."""
+    ffmpeg("-i", path, "-frames:v", 1, path.with_suffix(".png"))
+    return np.asarray(Image.open(path.with_suffix(".png")).convert("RGB")).astype(int)
+
+
+def test_orientations_have_names():
+    for degrees, turn in MATRICES.items():
+        assert (turn.rotation, turn.reflects) == (int(degrees), False)
+    assert Orientation(mirrored=True).reflects and not Orientation(mirrored=True).rotation
+    assert orientation_of(av.VideoFrame(16, 16, "rgb24")) == Orientation()
+    image = np.arange(6).reshape(2, 3)
+    assert np.array_equal(MATRICES["90"].applied(image), np.rot90(image, 1))
+    assert np.array_equal(MATRICES["270"].applied(image), np.rot90(image, -1))
+
+
+def wide_profile():
+    """An RGB profile of linear samples, which look darker than they are to whoever does not follow it."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ"))
+
+
+def test_pictures_follow_their_profile_and_the_type_of_their_samples(tmp_path):
+    plain = Image.new("RGB", (64, 48), (40, 180, 60))
+    lab = ImageCms.profileToProfile(
+        plain, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+    lab.save(tmp_path / "lab.tif")
+    assert np.abs(open_image(tmp_path / "lab.tif").astype(int) - (40, 180, 60)).max() <= 2
+    Image.fromarray(np.full((48, 64), 0.5, np.float32)).save(tmp_path / "float.tif")
+    assert open_image(tmp_path / "float.tif")[0, 0].tolist() == [128, 128, 128]
+    Image.fromarray(np.full((48, 64), 32896, np.uint16)).save(tmp_path / "deep.png")
+    assert open_image(tmp_path / "deep.png")[0, 0].tolist() == [128, 128, 128]
+    for name, numbers in (("int", np.full((48, 64), 30_000, np.int32)), ("nan", np.full((48, 64), 3.0, np.float32))):
+        Image.fromarray(numbers).save(tmp_path / f"{name}.tif")
+        with pytest.raises(Fault) as caught:
+            probe(tmp_path / f"{name}.tif")
+        assert caught.value.cause == Cause.NO_DECODER
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    plain.save(tmp_path / "srgb.png", icc_profile=profile)
+    assert open_image(tmp_path / "srgb.png")[0, 0].tolist() == [40, 180, 60]
+    plain.save(tmp_path / "broken.png", icc_profile=b"no profile")
+    assert probe(tmp_path / "broken.png").color == "rgb profile not followed, it is damaged"
+    Image.new("LA", (64, 48), (200, 0)).save(tmp_path / "clear.png")
+    assert open_image(tmp_path / "clear.png")[0, 0].tolist() == [128, 128, 128]
+
+
+def test_inks_become_light(tmp_path):
+    Image.new("CMYK", (64, 48), (255, 0, 0, 0)).save(tmp_path / "cyan.jpg", quality=98)
+    red, green, blue = open_image(tmp_path / "cyan.jpg")[24, 32].tolist()
+    assert red < 10 and green > 245 and blue > 245
+
+
+def test_the_brand_that_comes_first_is_not_the_only_one(tmp_path):
+    file = io.BytesIO()
+    Image.new("RGB", (64, 48), (40, 180, 60)).save(file, "AVIF", quality=95)
+    data = file.getvalue()
+    for brand in (b"avif", b"mif1", b"miaf"):
+        (tmp_path / "a.avif").write_bytes(data[:8] + brand + data[12:])
+        assert probe(tmp_path / "a.avif").kind == "image"
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100))
+    with pytest.raises(Fault, match="pillow-heif"):
+        probe(tmp_path / "a.heic")
