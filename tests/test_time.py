@@ -13,6 +13,7 @@ from goku_cli.ingest.ingest import ingest
 from goku_cli.ingest.rules import load_rules
 from goku_cli.ingest.walk import find_media
 from goku_cli.manifest.store import Manifest
+from goku_cli.media.ffmpeg import Cut, cut_video
 from goku_cli.media.frames import read_frames
 from goku_cli.media.packets import read_packets
 from goku_cli.media.probe import open_video, probe
@@ -110,3 +111,37 @@ def test_a_rate_is_judged_without_its_gaps(tmp_path):
     facts = probe(tmp_path / "a.mp4")
     assert facts.variable_fps and facts.fps == pytest.approx(9.6, abs=0.1)
     assert facts.usual_fps == pytest.approx(24, abs=0.01)
+
+
+STRIPES = "nullsrc=size=320x192:rate=50:duration=1,geq=lum='if(lt(mod(X+N*12,120),60),220,40)':cb=128:cr=128"
+
+
+def comb(frame):
+    """How much a line differs from those around it."""
+    gray = frame.astype(float).mean(2)
+    return float(np.abs(gray[1:-1] - (gray[:-2] + gray[2:]) / 2).mean())
+
+
+@pytest.mark.parametrize(
+    ("name", "encode"),
+    [
+        ("a.mpg", ["-c:v", "mpeg2video", "-b:v", "8M", "-flags", "+ildct+ilme"]),
+        ("a.mkv", ["-c:v", "libx264", "-preset", "ultrafast", "-flags", "+ildct+ilme", "-x264opts", "tff=1"]),
+    ],
+)
+def test_interlaced_film_is_made_whole_wherever_it_is_read(tmp_path, name, encode):
+    weave = "interlace=scan=tff:lowpass=off"
+    ffmpeg("-f", "lavfi", "-i", STRIPES, "-vf", weave, *encode, "-pix_fmt", "yuv420p", tmp_path / name)
+    ffmpeg(
+        "-f", "lavfi", "-i", STRIPES, "-vf", "fps=25", "-c:v", "libx264", "-pix_fmt", "yuv420p", tmp_path / "plain.mp4"
+    )
+    whole = [frame for _, frame in read_frames(tmp_path / "plain.mp4")]
+    read = list(read_frames(tmp_path / name))
+    assert probe(tmp_path / name).interlaced and not probe(tmp_path / "plain.mp4").interlaced
+    assert [time for time, _ in read] == pytest.approx([i * 40_000 for i in range(len(read))], abs=1_100)
+    assert len(read) == probe(tmp_path / name).frames == 25
+    assert max(comb(frame) for _, frame in read[1:-1]) < max(comb(frame) for frame in whole) + 2
+    late = list(read_frames(tmp_path / name, start_us=600_000))
+    assert [time for time, _ in late] == [time for time, _ in read if time >= 599_000]
+    cut_video(tmp_path / name, [Cut(0, 10**6, 25, tmp_path / "cut.mp4")])
+    assert max(comb(frame) for _, frame in list(read_frames(tmp_path / "cut.mp4"))[1:-1]) < 8

@@ -49,6 +49,11 @@ class Completion:
     tokens_in: int
     tokens_out: int
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether it ends where its length ran out."""
+        return self.finish in CUT_OFF
+
     def caption(self) -> str:
         """Return what it says, as a caption.
 
@@ -59,7 +64,7 @@ class Completion:
             raise Fault(Cause.REFUSED, f"the server withheld it ({self.finish}): {self.text[:100]}")
         if self.finish in BROKEN_OFF:
             raise Fault(Cause.ANSWER, f"the server broke it off ({self.finish})")
-        return read_answer(self.text, cut_off=self.finish in CUT_OFF)
+        return read_answer(self.text, cut_off=self.cut_off)
 
 
 def ask(model: Model, replies: Replies, spending: Spending, prompt: str, images: Sequence[bytes] = ()) -> str:

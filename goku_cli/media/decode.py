@@ -15,6 +15,7 @@ from pathlib import Path
 import av
 
 from goku_cli.errors import Cause, Fault
+from goku_cli.media.interlace import progressive
 from goku_cli.media.packets import MAX_FRAMES, MAX_SECONDS
 from goku_cli.media.probe import open_video
 
@@ -103,7 +104,7 @@ class Decoding:
         """Give frames their times; note what is lost between them."""
         frames = _Resuming(self._container, self.stream, sought=self._zero is not None)
         last, step, size, number = -1, 0, None, 0
-        for frame, opens in frames:
+        for frame, opens in progressive(frames):
             at = self._time(frame, number, last, step)
             if self._zero is None:
                 self._zero = at

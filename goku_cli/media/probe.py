@@ -76,6 +76,8 @@ class Probe:
     hdr: str | None
     color: str
     """How its numbers become RGB (media/color.py); "assumed" where it does not say."""
+    interlaced: bool
+    """Whether its frames are flagged as two moments each; they are made whole wherever they are read."""
     audio: bool
     missing: float
     """Share of what the header announces that is not there."""
@@ -264,7 +266,8 @@ def probe_image(path: Path) -> Probe:
         kind="image", container=name, codec=name, width=width, height=height, rotation=0, mirrored=False, sar=1.0,
         fps=0.0, usual_fps=0.0, variable_fps=False, frames=1, start_us=0, duration_us=0, bitrate=0,
         pixel_format=mode.lower(),
-        bit_depth=16 if "16" in mode else 32 if mode == "F" else 8, hdr=None, color=color, audio=False, missing=0.0,
+        bit_depth=16 if "16" in mode else 32 if mode == "F" else 8, hdr=None, color=color, interlaced=False,
+        audio=False, missing=0.0,
     )  # fmt: skip
 
 
@@ -299,7 +302,8 @@ def probe_video(path: Path) -> Probe:
         frames=len(packets.stamps), start_us=start_us,
         duration_us=int(seconds * 1_000_000), bitrate=int(packets.bytes * 8 / seconds), pixel_format=first.format.name,
         bit_depth=max((component.bits for component in first.format.components), default=8),
-        hdr=None if coding.transfer == "sdr" else coding.transfer, color=str(coding), audio=audio,
+        hdr=None if coding.transfer == "sdr" else coding.transfer, color=str(coding),
+        interlaced=bool(first.interlaced_frame), audio=audio,
         missing=packets.missing,
     )  # fmt: skip
 
