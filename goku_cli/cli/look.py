@@ -62,6 +62,10 @@ def show(
     losses: Annotated[
         int | None, typer.Option(min=1, help="List so many clips whose training losses lie farthest from the rest's.")
     ] = None,
+    captions: Annotated[
+        str | None,
+        typer.Option(help="How captions are written: all, or one of those counters and the clips behind it."),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a report, one file that needs no other.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -76,7 +80,7 @@ def show(
 
     reference = reference_from(source)
     if Path(reference).is_dir():
-        if failures or clip or sql or verify or losses or decode or latents is not None:
+        if failures or clip or sql or verify or losses or decode or captions or latents is not None:
             raise UsageError(f"{reference} is a run's folder; --html and --json go with it, the rest with a manifest")
         _run(Path(reference), html, as_json)
         return
@@ -90,6 +94,8 @@ def show(
             _page(opened, name, html)
         elif failures:
             _rows("failures", opened.query("SELECT stage, reason, partial, item FROM failures ORDER BY ALL"), as_json)
+        elif captions is not None:
+            _captions(opened, captions, as_json)
         elif losses is not None:
             _rows("losses", opened.query(f"{ABNORMAL} LIMIT {losses}"), as_json)
         elif clip is not None and decode is not None:
@@ -244,6 +250,22 @@ def _verify(manifest: "Manifest", latents: int | None) -> None:
     if broken:
         raise GokuError(f"{manifest.path}: {len(broken)} broken invariants")
     say(f"{manifest.path} is sound")
+
+
+def _captions(manifest: "Manifest", name: str, as_json: bool) -> None:
+    from goku_cli.report.captions import count_captions, counter
+
+    found = count_captions(manifest)
+    if name != "all":
+        _rows(name, [{"clip": clip, "caption": text} for clip, text in counter(found, name).clips], as_json)
+        return
+    total = manifest.value("SELECT count(*) FROM captions WHERE kind = 'merged'")
+    rows = [
+        {"counter": one.name, "clips": len(one.clips), "share": len(one.clips) / total if total else 0.0,
+         "what": one.about, "detail": one.detail, "example": one.clips[0][1][:60] if one.clips else ""}
+        for one in found.values()
+    ]  # fmt: skip
+    _rows(f"{total} captions", rows, as_json)
 
 
 def _page(manifest: "Manifest", name: str | None, path: Path) -> None:

@@ -36,6 +36,11 @@ def with_motion_score(text: str, motion: float) -> str:
     return f"{text}{'' if text.endswith('.') else '.'} motion score: {round(motion)}."
 
 
+def without_motion_score(text: str) -> str:
+    """Return a text without the motion score that it ends with."""
+    return _ASKED.sub("", text)
+
+
 def asked_motion(text: str) -> int | None:
     """Return the motion score that a text ends with, or None."""
     found = _ASKED.search(text)
