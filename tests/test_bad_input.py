@@ -185,3 +185,10 @@ def test_split_takes_what_is_good(corpus, ingested):
     assert SECRET.encode() not in ingested[0].read_bytes()
     sound = goku("show", ingested[0], "--verify")
     assert (sound.returncode, "sound" in sound.stdout + sound.stderr) == (0, True)
+
+
+def test_failures_are_counted_by_cause_before_they_are_listed(ingested):
+    shown = goku("show", ingested[0], "--failures")
+    assert shown.returncode == 0
+    counted, _, listed = shown.stdout.partition("failures")
+    assert counted.startswith("causes") and "no decoder" in counted and "reason" in listed

@@ -36,6 +36,8 @@ SHIFT_SIZES = ("288x512", "480x864", "720x1280")
 SHIFT_FRAMES = (1, 49, 97, 241)
 SHIFT_STEPS = 50
 NEWEST_EVENTS = 10
+FEW_FAILURES = 10
+"""More are counted by cause first."""
 LISTED_SAMPLES = 20
 OF_A_SAMPLE = ("prompt", "seed", "frames", "height", "width", "path")
 """Columns that are printed."""
@@ -93,7 +95,7 @@ def show(
         elif html is not None:
             _page(opened, name, html)
         elif failures:
-            _rows("failures", opened.query("SELECT stage, reason, partial, item FROM failures ORDER BY ALL"), as_json)
+            _failures(opened, as_json)
         elif captions is not None:
             _captions(opened, captions, as_json)
         elif losses is not None:
@@ -250,6 +252,15 @@ def _verify(manifest: "Manifest", latents: int | None) -> None:
     if broken:
         raise GokuError(f"{manifest.path}: {len(broken)} broken invariants")
     say(f"{manifest.path} is sound")
+
+
+def _failures(manifest: "Manifest", as_json: bool) -> None:
+    """List what failed, under a table of how often each stage had each cause."""
+    rows = manifest.query("SELECT stage, reason, partial, item FROM failures ORDER BY ALL")
+    if not as_json and len(rows) > FEW_FAILURES:
+        counted = "SELECT stage, cause, partial, count(*) AS items FROM failures GROUP BY ALL"
+        _rows("causes", manifest.query(f"{counted} ORDER BY items DESC, stage, cause"), as_json)
+    _rows("failures", rows, as_json)
 
 
 def _captions(manifest: "Manifest", name: str, as_json: bool) -> None:
