@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0, help="CPU seconds of training, all ranks together")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--out", type=Path, default=Path("time_to_shape.jsonl"))
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     levers = tomllib.loads((HERE / "time_to_shape.toml").read_text())
     with tempfile.TemporaryDirectory() as folder:
         for name in options.levers or levers:
