@@ -36,13 +36,7 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Train and judge every lever that is named, or all of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("levers", nargs="*")
-    parser.add_argument("--seconds", type=float, default=120.0, help="CPU seconds of training, all ranks together")
-    parser.add_argument("--seeds", default="0")
-    parser.add_argument("--out", type=Path, default=Path("time_to_shape.jsonl"))
-    options = parser.parse_intermixed_args()
+    options = read_options(sys.argv[1:])
     levers = tomllib.loads((HERE / "time_to_shape.toml").read_text())
     with tempfile.TemporaryDirectory() as folder:
         for name in options.levers or levers:
@@ -54,6 +48,17 @@ def main() -> None:
                 with options.out.open("a") as file:
                     file.write(json.dumps(row) + "\n")
     sys.stdout.write(table([json.loads(line) for line in options.out.read_text().splitlines()]))
+
+
+def read_options(words: list[str]) -> argparse.Namespace:
+    """Return what the command line asks for; levers may stand before and behind options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("levers", nargs="*")
+    parser.add_argument("--seconds", type=float, default=120.0, help="CPU seconds of training, all ranks together")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--out", type=Path, default=Path("time_to_shape.jsonl"))
+    return parser.parse_intermixed_args(words)
 
 
 def encoded(manifest: Path, options: list[str], folder: Path) -> Path:

@@ -10,7 +10,7 @@ import tomlkit
 BENCH = Path(__file__).parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
 
-from time_to_shape import DEMO, merge, table  # noqa: E402
+from time_to_shape import DEMO, merge, read_options, table  # noqa: E402
 
 from goku_cli.recipe import changes  # noqa: E402
 from goku_cli.train.settings import load_recipe  # noqa: E402
@@ -28,6 +28,11 @@ def test_every_lever_changes_a_recipe_that_loads(name, tmp_path):
     path.write_text(tomlkit.dumps(recipe))
     changed = changes(load_recipe(path)) != changes(load_recipe(DEMO))
     assert changed == bool(LEVERS[name].keys() - {"encode"})
+
+
+def test_levers_may_follow_options():
+    options = read_options(["demo.duckdb", "--seconds", "60", "--seeds", "0,1", "base", "shift-2"])
+    assert (options.levers, options.seconds, options.seeds) == (["base", "shift-2"], 60, "0,1")
 
 
 def test_the_table_has_a_row_for_each_lever_the_best_shape_first():
