@@ -14,7 +14,7 @@ from goku_cli.errors import Cause
 FAILED = {
     Cause.EMPTY: ["empty.mp4"],
     Cause.NAME: ["names/\\xff.mp4"],
-    Cause.NO_DECODER: ["animated.webp", "encrypted.mp4", "photo.heic", "photo.jxl", "unknown_codec.mp4"],
+    Cause.NO_DECODER: ["encrypted.mp4", "photo.heic", "photo.jxl", "unknown_codec.mp4"],
     Cause.NO_VIDEO: ["cover_art.mp4", "cover_art_inside.mp4", "only_sound.mp4"],
     Cause.NOT_REGULAR: [f"special/{name}.mp4" for name in ("one", "outside", "pipe", "socket", "two")],
     Cause.NOT_MEDIA: [
@@ -37,6 +37,7 @@ PARTIAL = {
 FACTS = {
     "animated.gif": ("video", 320, 180, 10, 23.8),
     "animated.png": ("video", 320, 180, 6, 24),
+    "animated.webp": ("video", 320, 180, 6, 24),
     "av1.mp4": ("video", 320, 180, 12, 24),
     "cmyk.jpg": ("image", 400, 300, 1, 0),
     "cut_good.mp4": ("video", 320, 180, 43, 24),

@@ -5,8 +5,10 @@ import pytest
 from bad_media import ffmpeg
 from PIL import Image
 
+from goku_cli.media.ffmpeg import Cut, cut_video
 from goku_cli.media.frames import read_frames
 from goku_cli.media.probe import probe
+from goku_cli.media.window import read_windows
 
 SMALL = ("-f", "lavfi", "-i", "testsrc2=size=160x90:rate={}:duration={}")
 FILM = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=24:duration=2")
@@ -41,10 +43,17 @@ def test_the_default_stream_is_shown_though_it_is_smaller(tmp_path):
     assert probe(path).width == 160
 
 
-def test_an_avif_that_moves_is_a_film(tmp_path):
+@pytest.mark.parametrize("suffix", ["avif", "webp"])
+def test_a_picture_that_moves_is_a_film(tmp_path, suffix):
     pictures = [Image.fromarray(np.full((48, 64, 3), level, np.uint8)) for level in range(20, 220, 20)]
-    pictures[0].save(tmp_path / "a.avif", save_all=True, append_images=pictures[1:], duration=100, quality=90)
-    facts = probe(tmp_path / "a.avif")
+    pictures[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=pictures[1:], duration=100, quality=90)
+    facts = probe(tmp_path / f"a.{suffix}")
     assert (facts.kind, facts.frames) == ("video", 10) and facts.fps == pytest.approx(10, abs=0.1)
-    levels = [int(frame.mean()) for _, frame in read_frames(tmp_path / "a.avif")]
+    levels = [int(frame.mean()) for _, frame in read_frames(tmp_path / f"a.{suffix}")]
     assert np.abs(np.array(levels) - range(20, 220, 20)).max() <= 3
+    ((_, window),) = read_windows(
+        tmp_path / f"a.{suffix}", start_us=0, end_us=10**6, fps=8, frames=5, windows=1, bucket=(48, 64)
+    )
+    assert window.shape == (5, 48, 64, 3)
+    cut_video(tmp_path / f"a.{suffix}", [Cut(0, 10**6, 10, tmp_path / "cut.mp4")])
+    assert len(list(read_frames(tmp_path / "cut.mp4"))) == 10

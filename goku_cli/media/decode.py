@@ -10,14 +10,16 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
 
 from goku_cli.errors import Cause, Fault
+from goku_cli.media.animation import TICK
 from goku_cli.media.interlace import progressive
 from goku_cli.media.packets import MAX_FRAMES, MAX_SECONDS
-from goku_cli.media.probe import open_video
+from goku_cli.media.probe import is_animation, open_animation, open_video
 
 SLACK_US = 500
 """Time bases round; no two frames are closer than this."""
@@ -211,6 +213,28 @@ class _Resuming:
         return len(steps) == STEADY and max(steps) - min(steps) <= 1 and step > 1.5 * max(steps)
 
 
+class Drawn(Decoding):
+    """The same of an animation, all frames of which are good and are there."""
+
+    def __init__(self, pictures: Iterator[av.VideoFrame]) -> None:
+        self.losses = Losses()
+        self.stream = Square()  # type: ignore[assignment]
+        self._pictures = pictures
+
+    def frames(self, start_us: int = 0) -> Iterator[Shown]:
+        """Yield every frame; none is far enough from the first to be sought."""
+        for frame in self._pictures:
+            yield Shown(round(float((frame.pts or 0) * TICK) * 1e6), frame)
+
+
+@dataclass(frozen=True)
+class Square:
+    """What is asked of an animation's stream."""
+
+    sample_aspect_ratio: Fraction = Fraction(1)
+    time_base: Fraction = TICK
+
+
 @contextmanager
 def open_decoding(path: Path, threads: int = 1, *, smooth: bool = True) -> Iterator[Decoding]:
     """Open a video for one pass, with as many decoder threads as told: curation keeps a process per core busy.
@@ -221,6 +245,10 @@ def open_decoding(path: Path, threads: int = 1, *, smooth: bool = True) -> Itera
     Raises:
         Fault: it cannot be opened or read.
     """
+    if is_animation(path):
+        with open_animation(path) as pictures:
+            yield Drawn(pictures)
+        return
     with open_video(path) as (container, stream):
         stream.codec_context.thread_count = threads
         stream.codec_context.thread_type = "AUTO"

@@ -24,6 +24,7 @@ from av.stream import Disposition
 from PIL import Image, ImageOps
 
 from goku_cli.errors import Cause, Fault
+from goku_cli.media.animation import pictures
 from goku_cli.media.color import coding_of
 from goku_cli.media.orientation import orientation_of
 from goku_cli.media.packets import MAX_SECONDS, read_packets
@@ -33,7 +34,7 @@ from goku_cli.media.srgb import to_srgb
 FORMATS = "mov,mp4,matroska,webm,avi,gif,apng,mpegts,mpeg,flv,asf,ogg"
 PICTURES = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"]
 """What Pillow may open: some of its other formats run programs."""
-ANIMATED = frozenset(["GIF", "PNG"])
+ANIMATED = frozenset(["GIF", "PNG", "WEBP"])
 """Image formats that are videos when they hold several frames."""
 MAX_PIXELS = 8192 * 8192
 MAX_BYTES = 1 << 40
@@ -121,7 +122,7 @@ def check_unchanged(path: Path, size: int, mtime_ns: int) -> None:
 
 
 def is_image(path: Path) -> bool:
-    """Say whether a file is a still image by its content; an animated GIF or PNG is a video.
+    """Say whether a file is a still image by its content; an animated GIF, PNG or WebP is a video.
 
     Raises:
         Fault: NOT_MEDIA or NO_VIDEO, when it is neither; or as `check_regular`.
@@ -197,6 +198,23 @@ def open_image(path: Path) -> np.ndarray:
     return _still(path)[0]
 
 
+def is_animation(path: Path) -> bool:
+    """Say whether a file that is no still is one that only Pillow opens."""
+    return image_format(path) == "WEBP"
+
+
+@contextmanager
+def open_animation(path: Path) -> Iterator[Iterator[av.VideoFrame]]:
+    """Open an animated WebP and yield its frames.
+
+    Raises:
+        Fault: as `open_image`; also while frames are drawn.
+    """
+    check_regular(path)
+    with _picture(path) as image:
+        yield pictures(image)
+
+
 def _still(path: Path) -> tuple[np.ndarray, str]:
     """Return an image, and how it became sRGB."""
     check_regular(path)
@@ -217,8 +235,6 @@ def _picture(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings(action="ignore"), Image.open(_branded(path, name), formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Fault(Cause.TOO_LARGE, f"{image.width}x{image.height}; at most {MAX_PIXELS} pixels are read")
-            if image.format == "WEBP" and getattr(image, "is_animated", False):
-                raise Fault(Cause.NO_DECODER, "animated WebP; convert it to GIF or MP4")
             yield image
     except (Fault, MemoryError):
         raise
@@ -253,7 +269,9 @@ def probe(path: Path) -> Probe:
     Raises:
         Fault: see `open_video` and `open_image`.
     """
-    return probe_image(path) if is_image(path) else probe_video(path)
+    if is_image(path):
+        return probe_image(path)
+    return probe_animation(path) if is_animation(path) else probe_video(path)
 
 
 def probe_image(path: Path) -> Probe:
@@ -268,6 +286,22 @@ def probe_image(path: Path) -> Probe:
         pixel_format=mode.lower(),
         bit_depth=16 if "16" in mode else 32 if mode == "F" else 8, hdr=None, color=color, interlaced=False,
         audio=False, missing=0.0,
+    )  # fmt: skip
+
+
+def probe_animation(path: Path) -> Probe:
+    """Measure an animated WebP by its frames."""
+    with open_animation(path) as frames:
+        lasting = [(frame.width, frame.height, frame.duration) for frame in frames]
+    width, height, _ = lasting[0]
+    steps = np.array([duration for *_, duration in lasting]) / 1000
+    return Probe(
+        kind="video", container="webp", codec="webp", width=width, height=height, rotation=0, mirrored=False, sar=1.0,
+        fps=len(steps) / float(steps.sum()), usual_fps=float(1 / np.median(steps)),
+        variable_fps=bool(np.abs(steps - np.median(steps)).max() > 0.25 * np.median(steps)), frames=len(steps),
+        start_us=0, duration_us=round(float(steps.sum()) * 1e6), pixel_format="rgb24", bit_depth=8, hdr=None,
+        bitrate=int(path.stat().st_size * 8 / float(steps.sum())), color="rgb full", interlaced=False, audio=False,
+        missing=0.0,
     )  # fmt: skip
 
 
