@@ -101,25 +101,21 @@ def test_latents_key_frames_small_frames_and_written_clips_show_the_colors_that_
         assert np.abs(colors - looks["frame"]).max() <= apart, (look, looks)
 
 
-@pytest.mark.parametrize(("codec", "pixels"), [("qtrle", "argb"), ("prores_ks", "yuva444p10le"), ("png", "rgba")])
-def test_what_is_transparent_lies_on_gray(tmp_path, codec, pixels):
-    path = tmp_path / "a.mov"
-    ffmpeg(
-        "-f",
-        "lavfi",
-        "-i",
-        "color=red@0.0:size=64x64:rate=8,format=rgba",
-        "-frames:v",
-        4,
-        "-c:v",
-        codec,
-        "-pix_fmt",
-        pixels,
-        path,
-    )
+@pytest.mark.parametrize(
+    ("codec", "pixels", "suffix"),
+    [("qtrle", "argb", "mov"), ("prores_ks", "yuva444p10le", "mov"), ("png", "rgba", "mov"),
+     ("libvpx-vp9", "yuva420p", "webm"), ("libvpx", "yuva420p", "webm"), ("apng", "rgba", "apng")],
+)  # fmt: skip
+def test_what_is_transparent_lies_on_gray(tmp_path, codec, pixels, suffix):
+    path = tmp_path / f"a.{suffix}"
+    clear = "color=red@0.0:size=64x64:rate=8,format=rgba"
+    plain = ["-auto-alt-ref", 0] if codec == "libvpx" else []  # it refuses to hide frames behind transparent ones
+    ffmpeg("-f", "lavfi", "-i", clear, "-frames:v", 4, "-c:v", codec, *plain, "-pix_fmt", pixels, path)
     frames = [frame for _, frame in read_frames(path)]
-    assert np.abs(frames[0].astype(int) - 128).max() <= 2
-    assert probe(path).color.endswith("alpha on 128" if pixels != "yuva444p10le" else "alpha on 128 assumed")
+    assert len(frames) == 4 and max(np.abs(frame.astype(int) - 128).max() for frame in frames) <= 2
+    assert probe(path).color.endswith("alpha on 128 assumed" if "yuva" in pixels else "alpha on 128")
+    cut_video(path, [Cut(0, 500_000, 4, tmp_path / "cut.mp4")])
+    assert np.abs(next(read_frames(tmp_path / "cut.mp4"))[1].astype(int) - 128).max() <= 3
 
 
 def test_gray_of_hybrid_log_gamma_is_gray(tmp_path):

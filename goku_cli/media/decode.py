@@ -19,7 +19,7 @@ from goku_cli.errors import Cause, Fault
 from goku_cli.media.animation import TICK
 from goku_cli.media.interlace import progressive
 from goku_cli.media.packets import MAX_FRAMES, MAX_SECONDS
-from goku_cli.media.probe import is_animation, open_animation, open_video
+from goku_cli.media.probe import decoder_of, is_animation, open_animation, open_video
 
 SLACK_US = 500
 """Time bases round; no two frames are closer than this."""
@@ -156,7 +156,7 @@ class _Resuming:
         """The lowest and the highest time of a packet so far, in ticks."""
         self._sought = sought
         self._packets = container.demux(stream)
-        self._codec = stream.codec_context
+        self._codec = decoder_of(stream)
         self._broadcast = container.format.name in BROADCAST
         self._stamps: deque[int] = deque(maxlen=STEADY + 1)
 
@@ -196,7 +196,7 @@ class _Resuming:
     def _decode(self, packet: av.Packet) -> list[av.VideoFrame | None]:
         """Return a packet's frames; None stands for what could not be decoded."""
         try:
-            return list(packet.decode())
+            return list(self._codec.decode(packet))
         except av.EOFError:
             return []
         except av.FFmpegError as error:

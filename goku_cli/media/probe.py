@@ -45,6 +45,7 @@ MAX_START_US = 1 << 60
 """Thirty thousand years."""
 BESIDE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 """What lies beside a film, and is none."""
+WITH_ALPHA = {"vp9": "libvpx-vp9", "vp8": "libvpx"}
 FIRST_PACKETS = 300
 """How many packets may pass without a picture."""
 
@@ -187,6 +188,16 @@ def _claim(stream: av.VideoStream) -> tuple[bool, bool, int, float]:
     pixels = coder.width * coder.height if coder else 0
     length = float((stream.duration or 0) * (stream.time_base or 0))
     return stream.frames != 1, bool(stream.disposition & Disposition.default), pixels, length
+
+
+def decoder_of(stream: av.VideoStream) -> av.VideoCodecContext:
+    """Return what decodes a stream whole: FFmpeg's own decoders leave out the transparency of WebM."""
+    coder = stream.codec_context
+    if stream.metadata.get("alpha_mode") == "1" and coder.name in WITH_ALPHA:
+        whole = av.CodecContext.create(WITH_ALPHA[coder.name], "r")
+        assert isinstance(whole, av.VideoCodecContext)
+        return whole
+    return coder
 
 
 def open_image(path: Path) -> np.ndarray:
@@ -344,9 +355,10 @@ def probe_video(path: Path) -> Probe:
 
 def _first_frame(container: av.container.InputContainer, stream: av.VideoStream) -> av.VideoFrame:
     """Return the first frame that decodes; damage at the beginning costs frames, not the file."""
+    decoder = decoder_of(stream)
     for number, packet in enumerate(container.demux(stream)):
         with contextlib.suppress(av.InvalidDataError):
-            if frames := packet.decode():
+            if frames := decoder.decode(packet):
                 return frames[0]
         if number == FIRST_PACKETS:
             break
