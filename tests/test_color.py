@@ -216,3 +216,21 @@ def test_the_brand_that_comes_first_is_not_the_only_one(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100))
     with pytest.raises(Fault, match="pillow-heif"):
         probe(tmp_path / "a.heic")
+
+
+EXIF = {
+    1: lambda x: x, 2: np.fliplr, 3: lambda x: np.rot90(x, 2), 4: np.flipud, 5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1), 7: lambda x: np.rot90(x, 2).swapaxes(0, 1), 8: lambda x: np.rot90(x, 1),
+}  # fmt: skip
+"""What is done to the stored picture (EXIF 2.3, tag 274)."""
+
+
+@pytest.mark.parametrize("number", EXIF)
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_all_eight_orientations_of_exif_are_followed(tmp_path, number, suffix):
+    stored = np.random.default_rng(0).integers(0, 255, (40, 64, 3), dtype=np.uint8)
+    image = Image.fromarray(stored)
+    exif = image.getexif()
+    exif[274] = number
+    image.save(tmp_path / f"a.{suffix}", exif=exif)
+    assert np.array_equal(open_image(tmp_path / f"a.{suffix}"), EXIF[number](stored))
