@@ -1,7 +1,5 @@
 """Lists of media: a table with a column of paths or URLs, or one name per line on stdin. Read row by row."""
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterator
@@ -11,15 +9,13 @@ from goku_cli.errors import Cause, UsageError
 from goku_cli.ingest.folder import suffix_of
 from goku_cli.ingest.found import Found, scheme_of
 from goku_cli.ingest.sidecar import CAPTIONS, MAX_CHARACTERS, caption_of
+from goku_cli.ingest.tables import MAX_LINE, Table, WrongRow
 from goku_cli.media.suffixes import MEDIA_SUFFIXES
 from goku_cli.wording import clean, encoding_of
 
 LISTS = frozenset([".csv", ".tsv", ".parquet", ".jsonl"])
 NAMES = ("path", "file", "file_name", "video", "image", "url")
 """The column that says which file, the first that exists; upper and lower case are one."""
-MAX_LINE = 1 << 20
-MOST_LINES = 64
-"""Lines of one quoted cell; more are a quotation mark that was never closed."""
 BATCH = 2048
 Record = dict[str, Any]
 FAULT = ""
@@ -111,72 +107,13 @@ def _lines(path: str, encoding: str) -> Iterator[str]:
 
 
 def _read_csv(path: str, encoding: str) -> Iterator[Record]:
-    """Yield the rows of a table by its header.
-
-    A cell may be quoted, and then hold separators, doubled quotation marks and line ends. A quotation mark that opens
-    no such cell is one that somebody wrote, and does not swallow the rows behind it.
-    """
-    csv.field_size_limit(MAX_LINE)
-    lines = enumerate(_lines(path, encoding), 1)
-    first = next(lines, (0, ""))[1].rstrip("\r\n")
-    separator = "\t" if suffix_of(path) == ".tsv" else _separator(first)
-    header = [name.lower() for name in _cells(first, separator) or first.split(separator)]
-    name = next((header.index(known) for known in NAMES if known in header), None)
-    waiting: list[tuple[int, str]] = []
-    while True:
-        number, line = waiting.pop(0) if waiting else next(lines, (0, ""))
-        if not line:
-            return
-        if not line.strip("\r\n"):
-            continue
-        if len(line) >= MAX_LINE:
-            yield {FAULT: f"line {number} has more than {MAX_LINE} characters"}
-            continue
-        cells = _cells(line, separator)
-        joined, more = line, list[tuple[int, str]]()
-        while cells is None and len(more) < MOST_LINES:
-            at, following = waiting.pop(0) if waiting else next(lines, (0, ""))
-            if not following:
-                break
-            more.append((at, following))
-            if _is_row(following, separator, name):
-                break
-            joined += following
-            cells = _cells(joined, separator)
-        if cells is None:
-            waiting = more + waiting
-            cells = line.rstrip("\r\n").split(separator)
-        while len(cells) > len(header) and not cells[-1].strip():
-            cells.pop()
-        if len(cells) > len(header):
-            said = f"line {number} has {len(cells)} cells, its header {len(header)}; quote what holds {separator!r}"
-            yield {FAULT: said}
-        else:
-            yield dict(zip(header, cells, strict=False))
+    table = Table(_lines(path, encoding), NAMES, _names_medium, tabs=suffix_of(path) == ".tsv")
+    for row in table.rows():
+        yield {FAULT: str(row)} if isinstance(row, WrongRow) else row
 
 
-def _separator(header: str) -> str:
-    """Return what parts the columns of a .csv: a comma, or what spreadsheets of other countries write."""
-    return next(
-        (mark for mark in ",;\t|" if set(NAMES) & {cell.strip('"').lower() for cell in header.split(mark)}), ","
-    )
-
-
-def _cells(text: str, separator: str) -> list[str] | None:
-    """Return the cells of one row, or None where its quotation marks do not pair up as those of cells do."""
-    try:
-        rows = list(csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""), delimiter=separator, strict=True))
-    except csv.Error:
-        return None
-    return rows[0] if len(rows) == 1 else None
-
-
-def _is_row(line: str, separator: str, name: int | None) -> bool:
-    """Say whether a line is a row of its own: where the name stands, there is one of a medium."""
-    cells = _cells(line, separator) or line.rstrip("\r\n").split(separator)
-    if name is None or name >= len(cells):
-        return False
-    return scheme_of(cells[name]) is not None or suffix_of(cells[name]) in MEDIA_SUFFIXES
+def _names_medium(cell: str) -> bool:
+    return scheme_of(cell) is not None or suffix_of(cell) in MEDIA_SUFFIXES
 
 
 def _read_jsonl(path: str, encoding: str) -> Iterator[Record]:
