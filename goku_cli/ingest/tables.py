@@ -1,7 +1,7 @@
 """Rows of CSV and TSV, as people write them.
 
-A quoted cell may hold separators, doubled quotation marks and line ends. A quotation mark that opens no such cell is one
-that somebody wrote, and does not swallow the rows behind it.
+A quoted cell may hold separators, doubled quotation marks and line ends. A quotation mark that opens no such cell is
+one that somebody wrote, and does not swallow the rows behind it.
 """
 
 import csv
