@@ -56,9 +56,6 @@ FILMS = {
     "p3.mp4": (192, FROM_RGB + P3, X265, "bt709 primaries p3"),
 }  # fmt: skip
 NEAR = {"palette.gif": 4}
-FULL_LEVELS = 3
-"""What the scaler of full range errs by at most, where 2 is meant."""
-"""Levels that a film's own coding may cost (8 or 10 bits, a palette, another display's gamma)."""
 
 
 def bars(path, high, how, encode, frames=8):
@@ -97,8 +94,7 @@ def test_latents_key_frames_small_frames_and_written_clips_show_the_colors_that_
     looks["written"] = seen(next(read_frames(tmp_path / "cut.mp4"))[1])
     assert np.abs(looks["frame"] - wanted).max() <= near, looks
     for look, colors in looks.items():
-        apart = FULL_LEVELS if name == "hd_full.mp4" else 2
-        assert np.abs(colors - looks["frame"]).max() <= apart, (look, looks)
+        assert np.abs(colors - looks["frame"]).max() <= 2, (look, looks)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ BT709 = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"
 COLOR_SPACES = {"bt709": "bt709", "fcc": "fcc", "bt601": "smpte170m", "smpte240m": "smpte240m", "bt2020": "bt2020nc"}
 """ffmpeg's names of the matrices of media/color.py."""
 SCALING = "bicubic+accurate_rnd+full_chroma_int"
-PASSED = frozenset(["yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuv420p10le", "yuv422p10le", "yuv444p10le"])
+PASSED = frozenset(["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"])
 """Pixel formats that go to the encoder as they are."""
 
 
@@ -192,16 +192,14 @@ def _feed(pipe: IO[bytes], frames: Iterable[Shown], base: Fraction) -> None:
 
 def _passes(frame: av.VideoFrame) -> bool:
     """Say whether a frame's own numbers go to the encoder, since all that they want is another matrix."""
-    return frame.format.name in PASSED and coding_of(frame).plain
+    coding = coding_of(frame)
+    return frame.format.name in PASSED and coding.plain and not coding.full
 
 
 def _upright(video: Any, frame: av.VideoFrame, sar: float) -> Any:
     """Say what the colors are, and turn and scale to what a viewer sees."""
     if _passes(frame):
-        coding = coding_of(frame)
-        video = video.filter(
-            "setparams", colorspace=COLOR_SPACES[coding.matrix], range="full" if coding.full else "limited"
-        )
+        video = video.filter("setparams", colorspace=COLOR_SPACES[coding_of(frame).matrix], range="limited")
     width, height = frame.width & ~1, frame.height & ~1
     if sar != 1:
         width = round(frame.width * sar / 2) * 2

@@ -8,12 +8,9 @@ import av
 import cv2
 import numpy as np
 
-from goku_cli.media.color import coding_of, to_rgb
+from goku_cli.media.color import PLANAR, coding_of, plane_view, to_rgb
 from goku_cli.media.frames import fit, picture
 from goku_cli.media.orientation import orientation_of
-
-PLANAR = frozenset(["yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p"])
-"""Formats of 8 bits."""
 
 
 def shrink(frame: av.VideoFrame, sar: float, short_side: int) -> np.ndarray:
@@ -28,11 +25,7 @@ def shrink(frame: av.VideoFrame, sar: float, short_side: int) -> np.ndarray:
     begin = 0
     for plane, (across, down) in zip(frame.planes, sizes, strict=True):
         target = small[begin : begin + across * down].reshape(down, across)
-        cv2.resize(_view(plane), (across, down), dst=target, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(plane_view(plane), (across, down), dst=target, interpolation=cv2.INTER_LINEAR)
         begin += across * down
     sampled = av.VideoFrame.from_ndarray(small.reshape(height * 3 // 2, width), format="yuv420p")
     return np.ascontiguousarray(orientation_of(frame).applied(to_rgb(sampled, coding=coding)))
-
-
-def _view(plane: av.video.plane.VideoPlane) -> np.ndarray:
-    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
