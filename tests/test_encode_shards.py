@@ -160,7 +160,7 @@ def test_files_that_no_row_names_go_and_others_stay(tmp_path):
     kept = {file.name for file in folder.iterdir()} | {"mine.safetensors"}
     for name in ("0123456789ab.safetensors", ".0123456789ab.tmp-01234567.safetensors", "mine.safetensors"):
         (folder / name).write_bytes(bytes(500_000))
-    with Manifest(tmp_path / ".small.import-01234567.duckdb", create=True) as killed:
+    with Manifest(tmp_path / ".small.duckdb.import-01234567", create=True) as killed:
         killed.insert("shards", [{"path": "small.latents/0123456789ab.safetensors"}])
     assert "1.0 MB of shards" in goku(path).stderr
     assert {file.name for file in folder.iterdir()} == kept
