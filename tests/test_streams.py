@@ -5,6 +5,7 @@ import pytest
 from bad_media import ffmpeg
 from PIL import Image
 
+from goku_cli.errors import Fault
 from goku_cli.media.ffmpeg import Cut, cut_video
 from goku_cli.media.frames import read_frames
 from goku_cli.media.probe import probe
@@ -57,3 +58,13 @@ def test_a_picture_that_moves_is_a_film(tmp_path, suffix):
     assert window.shape == (5, 48, 64, 3)
     cut_video(tmp_path / f"a.{suffix}", [Cut(0, 10**6, 10, tmp_path / "cut.mp4")])
     assert len(list(read_frames(tmp_path / "cut.mp4"))) == 10
+
+
+def test_a_transparent_animation_lies_on_gray_and_says_so(tmp_path):
+    pictures = [Image.new("RGBA", (64, 48), (level, 0, 0, 0)) for level in (10, 200)]
+    pictures[0].save(tmp_path / "a.webp", save_all=True, append_images=pictures[1:], duration=100, lossless=True)
+    assert probe(tmp_path / "a.webp").color == "rgba alpha on 128"
+    assert all((frame == 128).all() for _, frame in read_frames(tmp_path / "a.webp"))
+    pictures[0].save(tmp_path / "a.webp", save_all=True, append_images=pictures * 9, duration=2**24 - 1)
+    with pytest.raises(Fault, match="hours"):
+        probe(tmp_path / "a.webp")

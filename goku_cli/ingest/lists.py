@@ -8,10 +8,10 @@ from typing import IO, Any
 from goku_cli.errors import Cause, UsageError
 from goku_cli.ingest.folder import suffix_of
 from goku_cli.ingest.found import Found, scheme_of
-from goku_cli.ingest.sidecar import CAPTIONS, MAX_CHARACTERS, caption_of
+from goku_cli.ingest.sidecar import CAPTIONS, caption_of, line_of
 from goku_cli.ingest.tables import MAX_LINE, Table, WrongRow
 from goku_cli.media.suffixes import MEDIA_SUFFIXES
-from goku_cli.wording import clean, encoding_of
+from goku_cli.wording import encoding_of
 
 LISTS = frozenset([".csv", ".tsv", ".parquet", ".jsonl"])
 NAMES = ("path", "file", "file_name", "video", "image", "url")
@@ -70,7 +70,7 @@ def _found(record: Record, folder: str, row: str) -> Found:
         said = "the row names no file" if name is None else f"a file's name is a text, not {name!r:.60}"
         return Found(row, fault=(Cause.NAME, said))
     caption, wrong = next((caption_of(record[key]) for key in CAPTIONS if not _missing(record.get(key))), (None, None))
-    license, origin = (_line(record.get(key)) for key in ("license", "origin"))
+    license, origin = (line_of(record.get(key)) for key in ("license", "origin"))
     if scheme_of(name.strip()):
         name = name.strip()
     where = name if scheme_of(name) else os.path.abspath(os.path.join(folder, name))
@@ -79,10 +79,6 @@ def _found(record: Record, folder: str, row: str) -> Found:
 
 def _missing(value: Any) -> bool:
     return value is None or value == "" or value != value
-
-
-def _line(value: Any) -> str | None:
-    return clean(value, MAX_CHARACTERS) or None if isinstance(value, str) else None
 
 
 def _records(path: str, encoding: str) -> Iterator[Record]:

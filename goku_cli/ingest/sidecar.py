@@ -70,8 +70,8 @@ class Said:
         """Read {"caption": text} or {"captions": [{"start": seconds, "end": seconds, "text": text}, ...]}."""
         if not isinstance(said, dict):
             return
-        self.origin = self.origin or _line(said.get("url"))
-        self.license = self.license or _line(said.get("license"))
+        self.origin = self.origin or line_of(said.get("url"))
+        self.license = self.license or line_of(said.get("license"))
         for key in CAPTIONS:
             text, problem = caption_of(said.get(key))
             if problem:
@@ -129,5 +129,6 @@ def read_sidecar(said: Said, path: str, encoding: str = "utf-8") -> None:
     said.read(os.path.basename(path), os.path.splitext(path)[1].lower(), len(content), content, encoding)
 
 
-def _line(value: Any) -> str | None:
+def line_of(value: Any) -> str | None:
+    """Return a text on one line, or None for what is none."""
     return clean(value, MAX_CHARACTERS) or None if isinstance(value, str) else None

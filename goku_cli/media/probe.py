@@ -196,6 +196,7 @@ def decoder_of(stream: av.VideoStream) -> av.VideoCodecContext:
     if stream.metadata.get("alpha_mode") == "1" and coder.name in WITH_ALPHA:
         whole = av.CodecContext.create(WITH_ALPHA[coder.name], "r")
         assert isinstance(whole, av.VideoCodecContext)
+        whole.options = dict(coder.options)  # the cap on pixels
         return whole
     return coder
 
@@ -302,16 +303,20 @@ def probe_image(path: Path) -> Probe:
 
 def probe_animation(path: Path) -> Probe:
     """Measure an animated WebP by its frames."""
+    with _picture(path) as image:
+        _, color = to_srgb(image)
     with open_animation(path) as frames:
         lasting = [(frame.width, frame.height, frame.duration) for frame in frames]
     width, height, _ = lasting[0]
     steps = np.array([duration for *_, duration in lasting]) / 1000
+    if steps.sum() > MAX_SECONDS:
+        raise Fault(Cause.TOO_LARGE, f"{steps.sum() / 3600:.0f} hours; at most {MAX_SECONDS // 3600} are read")
     return Probe(
         kind="video", container="webp", codec="webp", width=width, height=height, rotation=0, mirrored=False, sar=1.0,
         fps=len(steps) / float(steps.sum()), usual_fps=float(1 / np.median(steps)),
         variable_fps=bool(np.abs(steps - np.median(steps)).max() > 0.25 * np.median(steps)), frames=len(steps),
         start_us=0, duration_us=round(float(steps.sum()) * 1e6), pixel_format="rgb24", bit_depth=8, hdr=None,
-        bitrate=int(path.stat().st_size * 8 / float(steps.sum())), color="rgb full", interlaced=False, audio=False,
+        bitrate=int(path.stat().st_size * 8 / float(steps.sum())), color=color, interlaced=False, audio=False,
         missing=0.0,
     )  # fmt: skip
 
