@@ -38,7 +38,7 @@ shapes: _ready
     goku show shapes/shapes.duckdb --html shapes/report.html
     echo "Open shapes/report.html in a browser." >&2
 
-# The same for one GPU: more scenes and a wider network, five minutes of training. Not run on a GPU yet.
+# The same for one GPU: more scenes and a wider network, meant for five minutes of training. Not run on a GPU yet.
 [group: 'run']
 shapes-gpu: _ready
     #!/usr/bin/env bash
