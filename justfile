@@ -30,7 +30,7 @@ demo: _ready
 shapes: _ready
     #!/usr/bin/env bash
     set -euo pipefail
-    goku synth shapes shapes/raw --videos 120 --images 1600 --seed 0 > /dev/null
+    goku synth shapes shapes/raw --videos 120 --images 3600 --seconds 1.2 --seed 0 > /dev/null
     goku ingest shapes/raw -m shapes/shapes.duckdb \
       | goku split | goku filter --tier shapes | goku caption --no-motion-score | goku balance --taxonomy shapes \
       | goku encode-latents --text words | goku train recipes/shapes.toml --runs shapes/runs \
@@ -43,7 +43,7 @@ shapes: _ready
 shapes-gpu: _ready
     #!/usr/bin/env bash
     set -euo pipefail
-    goku synth shapes shapes-gpu/raw --videos 500 --images 6000 --seed 0 > /dev/null
+    goku synth shapes shapes-gpu/raw --videos 500 --images 12000 --seconds 1.2 --seed 0 > /dev/null
     goku ingest shapes-gpu/raw -m shapes-gpu/shapes.duckdb \
       | goku split | goku filter --tier shapes | goku caption --no-motion-score | goku balance --taxonomy shapes \
       | goku encode-latents --text words | goku train recipes/shapes-gpu.toml --runs shapes-gpu/runs \

@@ -123,7 +123,7 @@ def measure(options):
     for parameter in model.parameters():  # zero gates would let gradients vanish, and their cost with them
         torch.nn.init.normal_(parameter, std=0.02)
     if options.recompute and ours:
-        model.recompute = Recompute("attention")
+        model.recompute_with(Recompute("attention"))
     elif options.recompute:
         model.enable_gradient_checkpointing()
     if options.compile:

@@ -40,3 +40,33 @@ def train_all(rank: int, runs: list[Path]) -> None:
 
     for run in runs:
         Worker(run).train()
+
+
+def train_all_parted(rank: int, runs: list[Path]) -> None:
+    """The same as at full size."""
+    as_parted()
+    train_all(rank, runs)
+
+
+def as_parted() -> None:
+    """Let ZeRO 3 part every weight, as it does with those of a large model, and the kernel that is named flash-attn-2
+    refuse float32, as it does on a GPU."""
+    import torch
+
+    from goku_cli.model.attention import KERNELS
+    from goku_cli.train import engine
+
+    whole = engine.engine_config
+
+    def parted(recipe: object) -> dict[str, object]:
+        config = whole(recipe)
+        config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        return config
+
+    def half_only(q, k, v, queries, keys):
+        if {x.dtype for x in (q, k, v)} != {torch.bfloat16}:
+            raise RuntimeError("FlashAttention only supports fp16 and bf16")  # its own words
+        return KERNELS["sdpa"](q, k, v, queries, keys)
+
+    engine.engine_config = parted
+    KERNELS["flash-attn-2"] = half_only

@@ -112,6 +112,40 @@ def test_the_right_data_cost_nothing_at_any_time(run):
     assert float(one._errors(lambda pack, t: x_1 + 0.01, batch).min()) > 1e-4
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_images_get_their_share_of_the_tokens_also_when_a_clip_is_as_large_as_a_step(run, share):
+    index = task(run).latents.index
+    shapes = [[16, 1 if n == 1 else 25, 60, 108] for n in index.train["frames"]]  # 1,620 and 40,500 tokens
+    table = index.train.assign(shape=shapes)
+    latents, again = (
+        Latents(replace(index, train=table), Path(), ("", "", 0), seed=0, image_share=share, text_dropout=0.0)
+        for _ in range(2)
+    )
+    images = total = 0
+    for step in range(40):
+        again.position = list(latents.position)
+        draws = latents.draw(step, 40_500)
+        assert draws == again.draw(step, 40_500)  # what is owed goes on with a resumed run
+        here = [draw.tokens for draw in draws]
+        assert 40_500 <= sum(here) < 40_500 + here[-1]
+        images, total = images + sum(n for n in here if n == 1_620), total + sum(here)
+    assert images / total == pytest.approx(share, abs=40_500 / total)
+
+
+def test_of_clips_without_their_first_frame_half_are_without_their_text(run):
+    index = task(run).latents.index
+    latents = Latents(
+        index, run.folder.parent.parent, Place("", "", 0), seed=0, image_share=0.5, text_dropout=0.0, image_dropout=0.4
+    )
+    latents.text = lambda place: torch.zeros(1, 8)
+    draws = [draw for step in range(40) for draw in latents.draw(step, 400)]
+    shares = [
+        np.mean([(draw.given, draw.source != "dropped") == kind for draw in draws])
+        for kind in ((True, True), (False, True), (False, False), (True, False))
+    ]
+    assert shares == pytest.approx([0.6, 0.2, 0.2, 0.0], abs=0.05)
+
+
 def test_noise_belongs_to_the_sample_and_the_step(run):
     one = task(run)
     draws = one.latents.draw(5, 200)

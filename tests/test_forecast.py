@@ -83,7 +83,7 @@ def kept_on_a_gpu(config: ModelConfig, policy: str, samples: int, tokens: int, t
 
     with FakeTensorMode(), torch.device("cuda"):
         model = Goku(config)
-        model.recompute = Recompute(policy)
+        model.recompute_with(Recompute(policy))
         model.attend_with("varlen")
         n, m = samples * tokens, samples * texts
         given = Pack(
@@ -137,7 +137,7 @@ def test_activations_of_a_cpu_in_float32(samples):
 @pytest.mark.parametrize("policy", ["none", "attention", "full"])
 def test_the_most_that_a_backward_pass_holds(policy):
     model = Goku(CONFIG)
-    model.recompute = Recompute(policy)
+    model.recompute_with(Recompute(policy))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.02)  # zero gates would let gradients end early
         parameter.grad = torch.zeros_like(parameter)
@@ -211,7 +211,7 @@ def test_operations_that_are_done_twice(policy):
     counted = {}
     for name in ("none", policy):
         model = Goku(CONFIG)
-        model.recompute = Recompute(name)
+        model.recompute_with(Recompute(name))
         with FlopCounterMode(display=False) as counter:
             model(given, torch.rand(1)).sum().backward()
         counted[name] = counter.get_total_flops()

@@ -15,6 +15,7 @@ from goku_cli.model.objective import Objective
 from goku_cli.model.packing import pack, unpack
 from goku_cli.model.process import sampling_times
 from goku_cli.model.shift import ShiftLaw
+from goku_cli.model.solvers import SOLVERS
 from goku_cli.model.transformer import Goku
 
 CPU = torch.device("cpu")
@@ -73,6 +74,19 @@ def test_a_pack_of_both_branches_with_kept_text_keys_is_each_sample_by_hand(mode
 def test_zero_init_starts_where_the_first_steps_would_have_ended(model, conditions):
     how = replace(PLAIN, zero_init=1)
     close(drawn(model, conditions, how), by_hand(model, conditions, how, first_step=1))
+
+
+@pytest.mark.parametrize("solver", [name for name, row in SOLVERS.items() if row.flow])
+def test_nothing_moves_in_any_silent_step(model, conditions, solver):
+    """Also when a solver looks at a step's end, which for the last silent one is the first time that is not."""
+    asked = []
+    twin = copy.deepcopy(model)
+    twin.register_forward_pre_hook(lambda _, given: asked.append(given[1].min()))
+    steps, how = 4, replace(PLAIN, steps=4, zero_init=2, solver=solver)
+    drawn(twin, conditions, how)
+    awake = sampling_times(Objective(), steps, SHAPES)[2].min()
+    assert min(asked) == pytest.approx(float(awake), abs=1e-6)
+    assert len(asked) == 2 * SOLVERS[solver].evaluations
 
 
 def test_equal_strengths_of_text_and_image_lead_away_from_neither(model, conditions):

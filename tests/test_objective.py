@@ -1,7 +1,7 @@
 """Times and targets that training and sampling share, against closed forms and diffusers."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -176,3 +176,14 @@ def test_a_checkpoints_config_gives_the_objective_back():
     assert objective_of(config, Path("step-000001")) == DATA
     with pytest.raises(UsageError, match="step-000001 was made by an older goku; train again"):
         objective_of({"kind": "flow", "flow": {"shift": 4.0}}, Path("step-000001"))
+
+
+def test_ddpm_is_trained_at_uniform_times_unless_it_is_told_otherwise():
+    for objective, expected in (
+        (Objective(), torch.sigmoid(torch.special.ndtri(U))),
+        (Objective("ddpm-eps"), U),
+        (Objective("ddpm-v", "cosine"), U),
+        (Objective("ddpm-v", density=Density("logit-normal")), torch.sigmoid(torch.special.ndtri(U))),
+    ):
+        times = process.training_times(replace(objective, shift=PLAIN), U, [IMAGE] * len(U))
+        torch.testing.assert_close(times, expected)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from at_work import ranks_do
+from at_work import as_parted, ranks_do
 from encoded import make_encoded
 
 from goku_cli.encode.encode import encode_latents
@@ -102,3 +102,57 @@ def test_the_toy_ladder_from_end_to_end(tmp_path):
     logged = [json.loads(line) for line in (runs[-1] / "metrics.jsonl").read_text().splitlines()]
     line = next(line for line in logged if "mfu" in line)
     assert line["mfu"] == line["flops_per_second"] / 165.2e12
+
+
+STAGES = [path for path in LARGE if path.parent.name.startswith("goku-")]
+LINES = {
+    "size": 'size = "nano"', "steps": "steps = 3", "save_every": "save_every = 1\nkeep = 9",
+    "eval_every": "eval_every = 3", "tokens_per_step": "tokens_per_step = 120", "max_tokens": "max_tokens = 45",
+    "warmup": "warmup = 1",
+    "sequence": "sequence = 2", "shard_group": "shard_group = 2",
+}  # fmt: skip
+"""What a stage of the 2B and 8B models becomes on two ranks with a model of 48 numbers; all else stays as it says."""
+
+
+def take_stages(rank: int, folder: Path) -> None:
+    """Train every stage from the one before it, take its last step away, and go on with it."""
+    os.chdir(folder)
+    as_parted()
+    for path in STAGES:
+        runs = Path("runs") / path.parent.name
+        if rank == 0:
+            text = path.read_text()
+            for key, line in LINES.items():
+                text = re.sub(rf"(?m)^{key} = .*", line, text)
+            Path(path.name).write_text(text)
+            with Manifest(Path("small.duckdb")) as manifest:
+                prepare(manifest, "small", load_recipe(Path(path.name)), path.stem, runs)
+        torch.distributed.barrier()
+        (run,) = runs.glob(f"{path.stem}-*")
+        assert worker.Worker(run).train()
+        torch.distributed.barrier()
+        if rank == 0:
+            (run / "step-000003").rename(run / "whole")
+        torch.distributed.barrier()
+        assert worker.Worker(run).train()
+        torch.distributed.barrier()
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stages")
+    make_encoded(folder, videos=3, images=9)
+    ranks_do(2, take_stages, folder)
+    return folder / "runs"
+
+
+@pytest.mark.parametrize("path", STAGES, ids=name)
+def test_every_stage_takes_its_steps_and_resumes_bit_for_bit(stages, path):
+    (run,) = (stages / path.parent.name).glob(f"{path.stem}-*")
+    said = json.loads((run / "recipe.json").read_text())["recipe"]
+    for table in ("train", "parallel", "flow"):
+        for key, value in read_toml(path).get(table, {}).items():
+            told = said[table][key]
+            assert key in LINES or told == value or told["policy"] == value["policy"]
+    for file in ("model.safetensors", "ema.safetensors"):
+        assert (run / "step-000003" / file).read_bytes() == (run / "whole" / file).read_bytes()

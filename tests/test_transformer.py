@@ -160,7 +160,7 @@ class Counted(TorchDispatchMode):
 
 def step(policy, layers=0):
     model = awake().train()
-    model.recompute = Recompute(policy, layers)
+    model.recompute_with(Recompute(policy, layers))
     torch.manual_seed(3)
     with Counted() as counted:
         model(some_pack(), torch.rand(2, dtype=torch.float64)).square().sum().backward()
@@ -182,11 +182,28 @@ def test_recomputing_changes_no_gradient_and_attention_is_done_once():
 @pytest.mark.parametrize("policy", ["none", "full"])
 def test_compiles_without_graph_breaks(options, policy):
     model = awake(replace(CONFIG, **options)).train()
-    model.recompute = Recompute(policy)
+    model.recompute_with(Recompute(policy))
     packed, t = some_pack(), torch.rand(2, dtype=torch.float64)
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(packed, t), model(packed, t))
+
+
+def test_compiled_blocks_are_recomputed_around_attention_too():
+    gradients = []
+    for policy in ("none", "attention"):
+        model = awake().train()
+        model.recompute_with(Recompute(policy))
+        torch._dynamo.reset()
+        for block in model.blocks:
+            block.compile(backend="aot_eager")
+        torch.manual_seed(3)
+        with Counted() as counted:
+            model(some_pack(), torch.rand(2, dtype=torch.float64)).square().sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert counted.attention == step("none")[1]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, atol=0, rtol=0)
 
 
 def test_packs_of_other_numbers_of_samples_are_compiled_once():

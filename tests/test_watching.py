@@ -39,6 +39,7 @@ RECIPE = Recipe("flow", TRAIN, size="nano", watch=WATCH)
 IMAGES = replace(RECIPE, flow=Flow(image_share=1.0), parallel=Parallel(zero_stage=3))
 RECIPES = {
     "plain": replace(RECIPE, watch=Watch()), "watched": RECIPE, "images": IMAGES,
+    "half": replace(RECIPE, train=replace(TRAIN, bf16=True)),
 }  # fmt: skip
 
 
@@ -72,9 +73,9 @@ def test_tensorboard_reads_the_same_figures(folder):
     assert {event.step: event.value for event in events.Scalars("loss")} == pytest.approx(losses(folder / "watched"))
 
 
-@pytest.mark.parametrize(("name", "frames"), [("watched", 9), ("images", 1)])
+@pytest.mark.parametrize(("name", "frames"), [("watched", 9), ("images", 1), ("half", 9)])
 def test_a_preview_is_what_sample_draws_of_that_checkpoint(folder, tmp_path, name, frames):
-    """Also when the weights are parted between the ranks."""
+    """Also when the weights are parted between the ranks, and in the precision of training."""
     generator = Generator.load(folder / name)
     requests = [generator.request(prompt, seed, frames=frames) for seed, prompt in enumerate(PROMPTS)]
     for i, clip in enumerate(generator.generate(requests, SampleSettings(steps=2, guidance=3.0))):

@@ -73,7 +73,7 @@ def sample(
     tile: Annotated[
         int, typer.Option(help="Side in pixels of the squares that a VAE decodes in, to save memory at 720p; 0: none.")
     ] = SAMPLE.tile,
-    dtype: Annotated[str, typer.Option(help=f"Of matrix products: {', '.join(DTYPES)} (bfloat16 on a GPU).")] = "auto",
+    dtype: Annotated[str, typer.Option(help=f"Of matrix products: {', '.join(DTYPES)} (as trained).")] = "auto",
     form: Annotated[str, typer.Option("--format", help=f"Of videos: {', '.join(FORMATS)}.")] = SAMPLE.format,
     seed: Annotated[int, typer.Option(help="Seed of the first sample; the next ones count up.")] = 0,
     count: Annotated[int, typer.Option(help="Samples per prompt; 0: as the benchmark wants, else 1.")] = 0,

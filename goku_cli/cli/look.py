@@ -146,7 +146,7 @@ def synth(
     ] = "",
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of every file; empty: 480x864, and three of images.")] = "",
     radius: Annotated[
-        str, typer.Option(help="Of things, FROM,TO in frame heights; empty: by task, 0.10 to 0.20.")
+        str, typer.Option(help="Of things, FROM,TO in frame heights; empty: by task, 0.12 to 0.26.")
     ] = "",
     seconds: Annotated[float, typer.Option(help="Least length of a shot.")] = 2.0,
     as_json: AsJson = False,

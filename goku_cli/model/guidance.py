@@ -103,9 +103,12 @@ def draw(
     times_SB = sampling_times(objective, how.steps, shapes)
     lengths = torch.tensor([token_count(shape) for shape in shapes])
     times_SN1 = times_SB.repeat_interleave(lengths, dim=1)[..., None].to(device)
-    field = _Field(model, objective, x_0, conditions, how, times_SN1, device, share)
+    field = _Field(model, objective, x_0, conditions, how, device, share)
+    silent = min(how.zero_init, how.steps - 1)
+    for _ in range(silent):
+        stepped()
     x_1 = field.noise
-    for x_t in solve(objective, how.solver, field, field.noise, times_SN1):
+    for x_t in solve(objective, how.solver, field, field.noise, times_SN1[silent:]):
         x_1 = x_t
         stepped()
     return Drawn(unpack(x_1, shapes), field.evaluations, field.skipped)
@@ -128,11 +131,10 @@ class _Field:
 
     def __init__(
         self, model: Goku, objective: Objective, x_0: list[Tensor], conditions: list[Condition], how: Guidance,
-        times_SN1: Tensor, device: torch.device, share: Share | None,
+        device: torch.device, share: Share | None,
     ) -> None:  # fmt: skip
         self.objective = objective
         self.how = how
-        self.awake_N1 = times_SN1[min(how.zero_init, how.steps)]
         lengths = torch.tensor([token_count(shape_of(noise)) for noise in x_0], device=device)
         self.first_B = lengths.cumsum(0) - lengths
         branches = [conditions]
@@ -146,9 +148,6 @@ class _Field:
         self.noise = self.branches[0].pack.tokens[: int(lengths.sum())]
 
     def __call__(self, x_NC: Tensor, t_N1: Tensor) -> Tensor:
-        awake_N1 = t_N1 >= self.awake_N1
-        if not awake_N1.any():
-            return torch.zeros_like(x_NC)
         low, high = self.how.interval
         inside_N1 = (t_N1 >= low) & (t_N1 <= high)
         chosen = self.branches[0 if inside_N1.any() else -1]
@@ -160,7 +159,7 @@ class _Field:
             image, nothing = others
             guided = flow.guide_apart(v_NC, image, nothing, self.how.strength, self.how.image_strength)
             v_NC = torch.where(inside_N1, guided, v_NC)
-        return v_NC * awake_N1
+        return v_NC
 
     @property
     def evaluations(self) -> int:

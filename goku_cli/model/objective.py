@@ -60,7 +60,9 @@ class Objective:
     """flow (the paper's), or its baseline in Table 2: ddpm-v, ddpm-eps"""
     schedule: str = "linear"
     """Of the DDPM kinds: linear, or cosine."""
-    density: Density = field(default_factory=Density)
+    density: Density | None = None
+    """How often training visits a time; None: as its kind has it, logit-normal for flow (Esser et al. 2024), and
+    uniform for DDPM (Ho et al. 2020)."""
     shift: ShiftLaw = field(default_factory=ShiftLaw)
     predicts: str = "velocity"
     """Of the flow's network: velocity, the paper's; or data, whose loss is still the velocity's."""
@@ -72,6 +74,11 @@ class Objective:
         if self.kind != "flow" and self.predicts != "velocity":
             raise UsageError(f'objective.predicts = "{self.predicts}" is for kind = "flow", not "{self.kind}"; leave '
                              "predicts out")  # fmt: skip
+
+    @property
+    def times(self) -> Density:
+        """The density of the training times."""
+        return self.density or Density("logit-normal" if self.kind == "flow" else "uniform")
 
 
 def _check(key: str, name: str, known: Collection[str]) -> None:

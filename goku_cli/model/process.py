@@ -18,7 +18,7 @@ from goku_cli.registry import load
 
 def training_times(objective: Objective, u_B: Tensor, shapes: Sequence[Shape]) -> Tensor:
     """Turn uniform draws in (0, 1) into the samples' times (B,): by the density, then each by its own shift."""
-    density = objective.density
+    density = objective.times
     quantile = load(density.name, DENSITIES, "density")
     return flow.shift_time(quantile(u_B, density.loc, density.scale), _shifts(objective, shapes).to(u_B))
 

@@ -8,6 +8,7 @@ outputs zero. Queries and keys pass RMSNorm over the full width before the split
 Shapes: B samples, N vision tokens, M text tokens of width E, D width, P parts of a modulation.
 """
 
+import functools
 import math
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from goku_cli.model.attention import packed_attention
 from goku_cli.model.packing import PATCH, Pack, Sequences
 from goku_cli.model.presets import ModelConfig, Recompute
-from goku_cli.model.recompute import recomputed
+from goku_cli.model.recompute import recomputed, remembered
 from goku_cli.model.rope import rope_table, rotate
 from goku_cli.model.step_cache import StepCache
 from goku_cli.model.ulysses import Split
@@ -49,6 +50,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = config.heads
         self.kernel = "auto"
+        self.remembers = False
+        """Its output is kept where its block is computed again."""
         self.q = nn.Linear(config.dim, config.dim, bias=config.biases)
         self.k = nn.Linear(context_dim, config.dim, bias=config.biases)
         self.v = nn.Linear(context_dim, config.dim, bias=config.biases)
@@ -71,11 +74,12 @@ class Attention(nn.Module):
             q, k = rotate(q, rope), rotate(k, rope)
         # Under autocast the norms give float32; the variable-length kernels want the projections' bfloat16.
         q, k = q.to(v.dtype), k.to(v.dtype)
+        attend = functools.partial(remembered, packed_attention) if self.remembers else packed_attention
         if split is None:
-            attended = packed_attention(q, k, v, queries, keys, self.kernel)
+            attended = attend(q, k, v, queries, keys, self.kernel)
         else:
             q, k, v = split.to_heads(torch.cat((q, k, v), dim=2)).chunk(3, dim=2)
-            attended = packed_attention(q, k, v, split.whole, split.whole, self.kernel)
+            attended = attend(q, k, v, split.whole, split.whole, self.kernel)
             attended = split.to_tokens(attended, self.heads)
         return self.out(attended.flatten(1))
 
@@ -191,6 +195,14 @@ class Goku(nn.Module):
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kernel = kernel
+
+    def recompute_with(self, recompute: Recompute) -> None:
+        """Let blocks forget what this policy says, and compute it again for their gradients."""
+        self.recompute = recompute
+        for i, block in enumerate(self.blocks):
+            for module in block.modules():
+                if isinstance(module, Attention):
+                    module.remembers = recompute.policy == "attention" and recompute.covers(i)
 
     def text_keys(self, pack: Pack) -> tuple[KeysValues, ...]:
         """Return every layer's keys and values of a pack's text: they do not change from step to step of a solver."""

@@ -214,7 +214,8 @@ class Generator:
     ) -> Drawn:
         x_0 = [noise(self.latent_shape(request), request.seed) for request in requests]
         conditions = [self.conditions.of(request) for request in requests]
-        half = settings.dtype == "bfloat16" or (settings.dtype == "auto" and self.device.type == "cuda")
+        trained_so = self.config.get("bf16", self.device.type == "cuda")  # published weights do not say
+        half = settings.dtype == "bfloat16" or (settings.dtype == "auto" and trained_so)
         with (
             self._residence.transformer_turn(self.model),
             torch.autocast(self.device.type, torch.bfloat16, enabled=half),

@@ -40,7 +40,8 @@ class SampleSettings:
     tile: int = 0
     """Side in pixels of the squares that the VAE decodes in, to save memory; 0 decodes whole frames."""
     dtype: str = "auto"
-    """Of the matrix products: float32, bfloat16, or auto, which is bfloat16 on a GPU."""
+    """Of the matrix products: float32, bfloat16, or auto, as the checkpoint was trained; for one that does not say,
+    bfloat16 on a GPU."""
     format: str = "mp4"
 
     def __post_init__(self) -> None:

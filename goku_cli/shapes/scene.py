@@ -47,15 +47,15 @@ CAMERA_SPEED = 0.12
 """Heights per second for a pan; growth per second for a zoom."""
 
 RADII = {
-    "single_object": (0.15, 0.20),
-    "colors": (0.15, 0.20),
-    "motion": (0.15, 0.20),
-    "camera": (0.15, 0.20),
-    "two_object": (0.13, 0.16),
-    "color_attr": (0.13, 0.16),
-    "position": (0.13, 0.16),
-    "two_motion": (0.13, 0.16),
-    "counting": (0.10, 0.12),
+    "single_object": (0.20, 0.26),
+    "colors": (0.20, 0.26),
+    "camera": (0.18, 0.24),
+    "motion": (0.13, 0.26),
+    "two_object": (0.15, 0.20),
+    "color_attr": (0.15, 0.20),
+    "position": (0.15, 0.20),
+    "two_motion": (0.12, 0.18),
+    "counting": (0.12, 0.16),
 }
 EXTENT = {
     "circle": (1.0, 1.0, 1.0),

@@ -47,7 +47,7 @@ class World:
     size: tuple[int, int] | None = None
     """(height, width) of every file; None: videos of 480x864, images of three sizes."""
     radius: Radius = None
-    """Least and largest radius of a thing, in heights; None: by task, from 0.10 to 0.20."""
+    """Least and largest radius of a thing, in heights; None: by task, from 0.12 to 0.26."""
     seconds: float = 2.0
     """Least length of a shot; in shorter ones things need less room to move. Videos stay as long: they get more."""
 

@@ -160,8 +160,9 @@ class Latents:
         self.image_dropout = image_dropout
         self.last_frame_share = last_frame_share
         self.classes = classes
-        self.position = [0, 0]
-        """Images and videos that were drawn so far."""
+        self.position = [0, 0, 0, 0]
+        """Images and videos that were drawn so far, and their tokens: what is owed to either carries over to the next
+        step, since a clip may be as large as one."""
         self._shards = ShardReader(root)
         self.text = functools.lru_cache(TEXTS_IN_MEMORY)(self._text)
         self._row = functools.lru_cache(ROWS_IN_MEMORY)(lambda row: index.train.iloc[row].to_dict())
@@ -175,15 +176,19 @@ class Latents:
         self._tokens = np.array([token_count(shape) for shape in index.train["shape"]])
 
     def draw(self, step: int, tokens: int) -> list[Draw]:
-        """Return the samples that follow `position`, about `tokens` vision tokens: images and videos by share."""
+        """Return the samples that follow `position`, at least `tokens` vision tokens and less than one sample more:
+        images and videos by share."""
         rows: list[int] = []
-        spent = [0, 0]
-        while sum(spent) < tokens:
-            video = int(self._image_share < 1 and spent[0] >= self._image_share * sum(spent))
-            row = self._orders[video].row(self.position[video])
-            self.position[video] += 1
-            spent[video] += int(self._tokens[row])
+        *drawn, image_tokens, video_tokens = self.position
+        wanted = image_tokens + video_tokens + tokens
+        while image_tokens + video_tokens < wanted:
+            video = self._image_share < 1 and image_tokens >= self._image_share * (image_tokens + video_tokens)
+            row = self._orders[video].row(drawn[video])
+            drawn[video] += 1
+            image_tokens += 0 if video else int(self._tokens[row])
+            video_tokens += int(self._tokens[row]) if video else 0
             rows.append(row)
+        self.position = [*drawn, image_tokens, video_tokens]
         chances = stream("choices", self.seed, step).random((len(rows), CHOICES)).tolist()
         return [self._draw(row, step, place, *chances[place]) for place, row in enumerate(rows)]
 
@@ -194,7 +199,7 @@ class Latents:
         entry = self._row(row)
         choice = int(said * len(entry["text_keys"]))
         text = _place(entry, choice)
-        if drop < self.text_dropout:
+        if drop < self.text_dropout or given < self.image_dropout / 2:
             text, length, source = self.null_text, len(self.text(self.null_text)), "dropped"
         else:
             length, source = int(entry["text_tokens"][choice]), entry["text_sources"][choice]

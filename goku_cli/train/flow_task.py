@@ -85,7 +85,7 @@ class FlowTask:
         self.config = config
         torch.manual_seed(recipe.train.seed)
         self.model = Goku(config)
-        self.model.recompute = recipe.train.recompute
+        self.model.recompute_with(recipe.train.recompute)
         self.model.attend_with(recipe.train.attention)
         if recipe.train.compile:
             for block in self.model.blocks:
@@ -139,7 +139,7 @@ class FlowTask:
 
     def go_to(self, position: list[int]) -> None:
         """Let the next step's samples be those that follow this position."""
-        self.latents.position = list(position)
+        self.latents.position = [*position, 0, 0][:4]  # a checkpoint of before the tokens were counted has two numbers
 
     def _batch(self, examples: list[Example], weight: float, step: int) -> Batch:
         # Equally long samples side by side are attended to in one call on a CPU.
@@ -234,7 +234,7 @@ class FlowTask:
             write_merged(folder, read_weights(self.base, "ema.safetensors"), self.recipe.lora)
         return {
             "kind": "flow", "model": asdict(self.config), "objective": asdict(self.objective),
-            "flow": asdict(self.recipe.flow),
+            "flow": asdict(self.recipe.flow), "bf16": self.recipe.train.bf16,
         }  # fmt: skip
 
     def state(self) -> dict[str, Tensor]:

@@ -38,7 +38,7 @@ class GuardedMuon(torch.optim.Optimizer):
             matrices, lr=settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
         )
         groups = _groups([p for _, p in named if id(p) not in chosen], settings)
-        self._parts = (muon, torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas))
+        self._parts = (muon, torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         for part in self._parts:
             part.state = self.state
@@ -56,7 +56,7 @@ def make_optimizer(model: nn.Module, settings: Optimization) -> GuardedAdamW | G
         return GuardedMuon(model, settings)
     trained = [p for p in model.parameters() if p.requires_grad]
     # One call for all weights: of a small model the others' hundreds of calls cost more than their arithmetic.
-    return GuardedAdamW(_groups(trained, settings), lr=settings.lr, betas=settings.betas, fused=True)
+    return GuardedAdamW(_groups(trained, settings), lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
 
 
 def _groups(weights: list[nn.Parameter], settings: Optimization) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from goku_cli.publish import publish
 from goku_cli.recipe import build
 from goku_cli.sizes import parse_size
 from goku_cli.train.journal import Journal
+from goku_cli.train.precision import precision
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Recipe
 
@@ -39,6 +40,7 @@ class Previews:
     ) -> None:
         """Let the first rank encode the prompts; every rank takes part."""
         self.run = run
+        self.recipe = recipe
         self.watch = recipe.watch
         self.steps = recipe.train.steps
         self.data = plan["data"]
@@ -70,7 +72,8 @@ class Previews:
         latents: list[Tensor] = []
         for part in batches([self.shape] * len(texts)):
             self.journal.beat(step, "preview")
-            latents += draw(model, self.objective, x_0[part], conditions[part], how, self.device).latents
+            with precision(self.recipe, self.device):
+                latents += draw(model, self.objective, x_0[part], conditions[part], how, self.device).latents
         if self.ranks.rank == 0:
             try:
                 self._write(self.run / "previews" / f"step-{step:06d}", latents)

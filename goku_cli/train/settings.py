@@ -36,6 +36,8 @@ class Optimization:
     """Share of the steps, at the end, over which the rate falls."""
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = 1e-8
+    """Of AdamW; where gradients are as small as this, it makes steps shorter."""
     clip: float = 1.0
     """Largest norm of the gradient; a longer one is shortened to it."""
     ema: tuple[float, ...] = (0.999,)
@@ -62,6 +64,8 @@ class Optimization:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.tokens_per_step < 1:
             raise UsageError("steps and tokens_per_step must be at least 1")
+        if self.eps <= 0:
+            raise UsageError(f"eps must be above 0, not {self.eps:g}")
         if self.max_tokens < 0:
             raise UsageError("max_tokens must be 0 (no limit) or more")
         if self.optimizer not in OPTIMIZERS:
@@ -154,7 +158,8 @@ class Flow:
     image_share: float = 0.5
     """Share of the tokens that still images get, when there are both."""
     image_dropout: float = 0.0
-    """Share of the clips whose first frame is not given to an image-to-video model, so that it can be guided by it."""
+    """Share of the clips whose first frame is not given to an image-to-video model, half of them without their text
+    too, so that it can be guided by the frame."""
     last_frame_share: float = 0.5
     """Share of the clips whose last latent frame is given to a model with last_frame."""
     sample_posterior: bool = False

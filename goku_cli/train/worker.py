@@ -34,6 +34,7 @@ from goku_cli.train.journal import REFUSAL, REFUSED, START, STOP, Journal, forge
 from goku_cli.train.optimizer import learning_rate, make_optimizer
 from goku_cli.train.outlook import write_forecast
 from goku_cli.train.pace import Pace
+from goku_cli.train.precision import precision
 from goku_cli.train.previews import Previews
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.resume import newest_whole
@@ -196,7 +197,7 @@ class Worker:
     def evaluate(self) -> None:
         """Log the held-out figures of the averaged weights."""
         self.journal.beat(self.step, "evaluate")
-        with self.averages.in_place():
+        with self.averages.in_place(), precision(self.recipe, self.engine.device):
             figures = self.task.evaluate(self.engine.module)
         if self.step == 0:
             self.figures["held_out_loss_untrained"] = figures["held_out_loss"]
