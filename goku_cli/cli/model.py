@@ -161,6 +161,10 @@ def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that ships.")],
     manifest: Reference = None,
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    named: Annotated[
+        Path | None,
+        typer.Option("--continue", help="A run that goes on with this recipe and these data, if they fit it."),
+    ] = None,
     ranks: Annotated[
         int, typer.Option(help="Processes on each node; 0 is one per GPU, or without one a core each, up to 4.")
     ] = 0,
@@ -177,7 +181,8 @@ def train(
 ) -> None:
     """Train as a recipe says: spawns the deepspeed launcher, also without a GPU.
 
-    The run's folder is named by recipe and data, so the same command goes on where it stopped. Ctrl-C saves first.
+    The run's folder is named by what it learns, so the same command goes on where it stopped, also with other
+    max_tokens, recompute, save_every and the like. Ctrl-C saves first.
     Under torchrun, srun or mpirun it is itself one of the ranks. Prints the checkpoint's folder; with --plan RECIPE.
 
     Example: goku train recipes/shapes.toml manifests/my.duckdb
@@ -203,7 +208,9 @@ def train(
 
     def prepared() -> Run:
         with Manifest(file) as opened:
-            run = prepare(opened, opened.selection(name), settings, path.stem, runs)
+            run = prepare(opened, opened.selection(name), settings, path.stem, runs, named)
+        if run.remark:
+            say(f"train: {run.remark}")
         say(f"train: {run.folder} on {run.clips} clips, attention by {kernel}")
         return run
 

@@ -1,8 +1,7 @@
 """What a run reads: rows exported from the manifest, and where the run's folder is.
 
-A run's folder is named by its recipe and its data (`runs/shapes-1a2b3c4d`), so the same command goes on with the
-same run, and other data or another recipe start a new one. How the work is parted and what is done about faults is not
-part of the name: a run may go on with more ranks, or with another ZeRO stage.
+A run's folder is named by its recipe and its data (`runs/shapes-1a2b3c4d`); which run a recipe goes on with is said in
+`runs.py`.
 """
 
 import json
@@ -19,9 +18,10 @@ from goku_cli.model.objective import Objective
 from goku_cli.model.packing import token_count
 from goku_cli.model.presets import ModelConfig
 from goku_cli.publish import publish
-from goku_cli.recipe import build, changes, fingerprint
+from goku_cli.recipe import build
 from goku_cli.train.boards import check_boards
 from goku_cli.train.classes import classes_of
+from goku_cli.train.runs import choose, samples
 from goku_cli.train.settings import Recipe, sized_model
 
 # Latents of one encoder with the weight and the encoded captions of their clip: the caption that was chosen, with
@@ -49,8 +49,6 @@ JOIN selections ON selections.clip = clip_files.id WHERE name = $selection AND r
 ORDER BY clip_files.id
 """
 
-HOW = ("parallel", "faults", "watch")
-"""Parts of a recipe that do not change what is learned."""
 ENCODERS = {
     "vae": "SELECT encoders.* FROM encoders JOIN latents ON latents.encoder = encoders.id JOIN selections USING (clip)"
     " WHERE selections.name = ? GROUP BY ALL ORDER BY count(DISTINCT clip) DESC, encoders.run DESC",
@@ -67,6 +65,8 @@ class Run:
     folder: Path
     recipe: Recipe
     clips: int
+    remark: str = ""
+    """What there is to say of its choice."""
 
     @property
     def finished(self) -> Path | None:
@@ -75,13 +75,15 @@ class Run:
         return last if (last / checkpoint.COMPLETE).exists() else None
 
 
-def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs: Path) -> Run:
-    """Write `recipe.json` and `data.parquet` into the run's folder and return the run.
+def prepare(
+    manifest: Manifest, selection: str, recipe: Recipe, name: str, runs: Path, named: Path | None = None
+) -> Run:
+    """Write `recipe.json` and `data.parquet` into the run's folder and return the run; with `named` it is that one.
 
     Raises:
         UsageError: the selection has no clips, no latents or no encoded captions, or its latents are not of the VAE
             that lies there now, or not of the one that the first checkpoint was trained with; or a package that
-            [watch] wants is not installed.
+            [watch] wants is not installed; or the run that was named cannot go on with these.
         GokuError: a shard is missing or not as long as it was written.
     """
     check_boards(recipe.watch)
@@ -98,21 +100,18 @@ def prepare(manifest: Manifest, selection: str, recipe: Recipe, name: str, runs:
     _check_lengths(rows, recipe)
     if recipe.kind != "vae":
         check_shards(manifest, {shard for row in rows for shard in (row["shard"], *row["text_shards"])})
-    folder = runs / f"{name}-{_learned(recipe, plan, data, rows)[:8]}"
-    plan |= {"recipe": asdict(recipe), "data": data, "root": str(manifest.path.parent.absolute())}
-    if not (folder / "data.parquet").exists():
+    plan |= {
+        "recipe": asdict(recipe), "data": data, "root": str(manifest.path.parent.absolute()), "samples": samples(rows),
+    }  # fmt: skip
+    chosen = choose(plan, name, runs, named)
+    folder = chosen.folder
+    chosen.keep(plan)
+    if not (folder / "data.parquet").exists() or named is not None:
         with publish(folder / "data.parquet") as temporary:
             manifest.export(query, temporary, values)
     with publish(folder / "recipe.json") as temporary:
         temporary.write_text(json.dumps(plan, indent=1) + "\n")
-    return Run(folder, recipe, len({row["clip"] for row in rows}))
-
-
-def _learned(recipe: Recipe, plan: dict[str, Any], data: dict[str, Any], rows: list[Row]) -> str:
-    """Return a name of what a run learns, which stays the same when goku learns a new option, or a new column."""
-    said = {name: value for name, value in changes(recipe).items() if name not in HOW}
-    samples = [[row.get(name) for name in ("clip", "key", "start_us", "end_us", "weight", "text_keys")] for row in rows]
-    return fingerprint([said, plan.get("init_from"), data.get("encoder"), data.get("text"), samples])
+    return Run(folder, recipe, len({row["clip"] for row in rows}), chosen.remark)
 
 
 def _check_lengths(rows: list[Row], recipe: Recipe) -> None:
