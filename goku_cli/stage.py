@@ -151,14 +151,15 @@ class Quiet:
 
 
 def run_stage(
-    manifest: Manifest, stage: str, params: str, items: Iterable[Item], work: Callable[[Any], Rows], *,
+    manifest: Manifest, stage: str, params: str, items: Iterable[Item], work: Callable[[Any], Any], *,
     total: int, workers: int = 0, timeout: float = TIMEOUT, progress: Progress | None = None,
     refine: Callable[[Rows], Rows] | None = None, store: Callable[[list[Rows]], None] | None = None,
-    threads: bool = False,
+    threads: bool = False, together: int = 0,
 ) -> Outcome:  # fmt: skip
     """Do the pending ones of `total` items in `workers` processes (0: one per core; 1: this one, for debugging).
 
-    With `threads` the workers are threads of this process: for work that waits for a server.
+    With `threads` the workers are threads of this process: for work that waits for a server. With `together` it is
+    this process, and `work` is a function of the payloads of so many items at once: for a model that is loaded once.
 
     `work` is a module-level function of the payload. An exception of any kind fails its own item alone, and so does
     taking more than `timeout` seconds. `refine` goes on in this process with what a worker made, where the one GPU is,
@@ -172,7 +173,7 @@ def run_stage(
     batch: list[tuple[Item, Rows | Failure]] = []
     committed, pause, held = time.monotonic(), COMMIT_SECONDS, 0
     pool = _threads(workers or 1) if threads else _processes(workers or os.cpu_count() or 1, timeout)
-    results = _results(todo, work, pool, workers)
+    results = _results_together(todo, work, together) if together else _results(todo, work, pool, workers)
     try:
         with contextlib.closing(results):
             for item, result in results:
@@ -238,6 +239,23 @@ def _results(
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield running.pop(future), _result(future)
+
+
+def _results_together(
+    items: Iterator[Item], work: Callable[[list[Any]], list[Rows]], size: int
+) -> Generator[tuple[Item, Rows | Failure], None, None]:
+    while chunk := list(itertools.islice(items, size)):
+        yield from zip(chunk, _attempt_together(work, [item.payload for item in chunk]), strict=True)
+
+
+def _attempt_together(work: Callable[[list[Any]], list[Rows]], payloads: list[Any]) -> list[Rows | Failure]:
+    """Work on all of them or, where that fails, on each alone, so that only the bad ones fail."""
+    try:
+        return [*work(payloads)]
+    except Exception as error:  # a bad item never stops a run
+        if len(payloads) == 1:
+            return [Failure.of(error)]
+    return [result for payload in payloads for result in _attempt_together(work, [payload])]
 
 
 Submit = Callable[[Callable[[Any], Rows], Any], Future[Rows | Failure]]

@@ -29,7 +29,7 @@ from goku_cli.train.hardware import GPUS, recognized
 from goku_cli.train.lengths import plan_of_sizes
 from goku_cli.train.optimizer import make_optimizer
 from goku_cli.train.outlook import compared
-from goku_cli.train.settings import Lora, Optimization, Parallel, Recipe
+from goku_cli.train.settings import Flow, Lora, Optimization, Parallel, Recipe
 
 CONFIG = model_config("tiny", latent_channels=4, text_dim=96)
 RECIPE = Recipe("flow", size="2b", train=Optimization(1000, 2_000_000, 1e-4, max_tokens=45_000, bf16=True))
@@ -224,6 +224,16 @@ def plan(gpus=64, gpu="h100", size="480x864", **changes) -> Plan:
     parallel = Parallel(**{k: changes.pop(k) for k in list(changes) if k in vars(Parallel())})
     recipe = replace(RECIPE, size=changes.pop("model", "2b"), train=replace(RECIPE.train, **changes), parallel=parallel)
     return plan_of_sizes(recipe, Machine(gpu, gpus, 0.4, 2.0), size, 97)
+
+
+def test_what_a_million_samples_take_on_disk():
+    recipe = replace(RECIPE, flow=Flow(image_share=0.5))
+    image, video = 30 * 54, 30 * 54 * 25
+    found = plan_of_sizes(recipe, Machine("h100", 64), "480x864", 97).forecast()
+    tokens = 2 / (1 / image + 1 / video)  # of a sample, when images and videos have as many tokens
+    assert found.latent_bytes == pytest.approx(tokens * 4 * 16 * 2 * 2)
+    assert found.state_bytes == 256 * 2048 * 2
+    assert found.rows()[-1][0] == "a million samples"
 
 
 def test_sizes_are_the_papers():

@@ -84,6 +84,20 @@ def test_a_worker_that_crashes_hangs_or_bloats_dies_alone(manifest):
     assert rows[0]["reason"] == "crashed: the worker process ended with code -11"
 
 
+def test_of_items_that_are_done_together_only_the_bad_ones_fail(manifest):
+    sizes = []
+
+    def tag_all(numbers):
+        sizes.append(len(numbers))
+        return [tag(number) for number in numbers]
+
+    outcome = run_stage(manifest, "test", "1", ITEMS, tag_all, total=10, together=4)
+    assert (outcome.done, outcome.failed) == (8, 2)
+    assert sizes == [4, 4, 1, 1, 1, 1, 2, 1, 1]  # 4 and 9 fail: their fellows are done one by one
+    assert manifest.value("SELECT count(*) FROM receipts") == 8
+    assert run_stage(manifest, "test", "1", ITEMS, tag_all, total=10, together=4).skipped == 8
+
+
 def test_items_are_drawn_as_they_are_needed(manifest):
     drawn = 0
 

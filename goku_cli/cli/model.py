@@ -11,7 +11,7 @@ import typer
 
 from goku_cli.cli.console import Bar, Session, emit, reference_from, say, table, working
 from goku_cli.cli.options import AsJson, Output, Reference, Strict, Workers
-from goku_cli.encode.settings import BUCKETS, DTYPES, EncodeSettings, Slice, size_of
+from goku_cli.encode.settings import BUCKETS, DTYPES, TEXT_DTYPES, EncodeSettings, Slice, size_of
 from goku_cli.errors import GokuError, Interrupted, UsageError
 from goku_cli.sample.settings import SampleSettings
 
@@ -44,6 +44,9 @@ def encode_latents(
     dtype: Annotated[
         str, typer.Option(help=f"Of the stored latents and text states: {', '.join(DTYPES)}.")
     ] = ENCODE.dtype,
+    text_dtype: Annotated[
+        str, typer.Option(help=f"Of the text states: {', '.join(TEXT_DTYPES)} (half of float16); empty: as --dtype.")
+    ] = ENCODE.text_dtype,
     tile: Annotated[
         int, typer.Option(help="Side in pixels of the squares that a VAE works in, to save memory at 720p; 0: none.")
     ] = ENCODE.tile,
@@ -73,7 +76,9 @@ def encode_latents(
     Example: goku encode-latents manifests/my.duckdb --size 48x80 --frames 9 --fps 8
     """
     chosen = size_of(bucket, size)
-    settings = EncodeSettings(vae, text, chosen, frames, fps, windows, channels, allow_upscale, flip, dtype, tile)
+    settings = EncodeSettings(
+        vae, text, chosen, frames, fps, windows, channels, allow_upscale, flip, dtype, text_dtype, tile
+    )
     part = Slice.parse(shard) if shard else Slice()
     if sum(map(bool, (merge, export, take))) > 1:
         raise UsageError("give one of --merge, --export and --import")

@@ -1,16 +1,13 @@
 """Captions to the states of a text encoder, one row per token; equal captions are encoded once."""
 
-import functools
 import hashlib
 import json
 from pathlib import Path
 
-import torch
-
 from goku_cli.encode.clip import as_stored
 from goku_cli.manifest.shards import checksum
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.model.text import TextEncoder, load_text_encoder, text_fingerprint
+from goku_cli.model.text import TextEncoder, as_int8, text_fingerprint
 from goku_cli.publish import sha256
 from goku_cli.recipe import fingerprint
 from goku_cli.stage import Rows
@@ -20,6 +17,9 @@ TEXTS = """
 SELECT DISTINCT said.text FROM captions AS said JOIN captions AS merged USING (clip) JOIN selections USING (clip)
 WHERE name = ? AND reason IS NULL AND merged.kind = 'merged' AND starts_with(merged.text, said.text) ORDER BY 1
 """
+
+TOGETHER = 64
+"""Captions that pass the encoder at once, neighbors in length."""
 
 
 def selected_texts(manifest: Manifest, selection: str) -> list[str]:
@@ -47,24 +47,20 @@ def _files(folder: Path) -> list[Path]:
     return [path for part in parts for path in sorted(part.glob("*")) if path.is_file()]
 
 
-@functools.cache
-def _text_encoder(name: str) -> TextEncoder:
-    torch.set_num_threads(1)
-    return load_text_encoder(name)
-
-
-def encode_text(payload: tuple[str, str, str, str]) -> Rows:
-    """Encode one caption (runs in a worker process); more tokens than the encoder takes are cut off.
+def encode_texts(model: TextEncoder, encoder: str, dtype: str, texts: list[str]) -> list[Rows]:
+    """Encode captions together; more tokens than the encoder takes are cut off.
 
     Raises:
-        Fault: INTERNAL, when its states are not finite in the type in which they are stored.
+        Fault: INTERNAL, when states are not finite in the type in which they are stored.
     """
-    text, name, encoder, dtype = payload
-    model = _text_encoder(name)
-    states = as_stored(model.encode(text), dtype, "its text states hold")
-    key = text_id(text)
-    row = {
-        "text_id": key, "encoder": encoder, "key": key, "tokens": len(states), "full_tokens": model.count(text),
-        "crc": checksum(states),
-    }  # fmt: skip
-    return Rows(insert={"text_states": [row]}, tensors={key: states})
+    found = []
+    for text, states_MD in zip(texts, model.encode_all(texts), strict=True):
+        exact = as_stored(states_MD, "float32" if dtype == "int8" else dtype, "its text states hold")
+        stored = as_int8(exact) if dtype == "int8" else exact
+        key = text_id(text)
+        row = {
+            "text_id": key, "encoder": encoder, "key": key, "tokens": len(stored), "full_tokens": model.count(text),
+            "crc": checksum(stored),
+        }  # fmt: skip
+        found.append(Rows(insert={"text_states": [row]}, tensors={key: stored}))
+    return found

@@ -21,7 +21,7 @@ from goku_cli.recipe import fingerprint
 
 FIT_CLIPS = 1_024
 """Clips that the linear codec is fitted on (these are decoded a second time when they are encoded)."""
-NOT_OF_THE_VAE = ("vae", "text", "channels")
+NOT_OF_THE_VAE = ("vae", "text", "text_dtype", "channels")
 """Settings that the row of a VAE does not need: they are named by it, or by its folder."""
 
 

@@ -5,12 +5,13 @@ per encoder, so several encoders live side by side and only what is new is encod
 """
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from goku_cli.encode.caption import encode_text, selected_texts, text_encoder_row, text_id
+from goku_cli.encode.caption import TOGETHER, encode_texts, selected_texts, text_encoder_row, text_id
 from goku_cli.encode.clip import ClipTask, encode_clip, encode_windows, loaded_codec, read_clip
 from goku_cli.encode.codec import codec_folder, latents_folder, vae_encoder
 from goku_cli.encode.lost import stage_name
@@ -18,6 +19,7 @@ from goku_cli.encode.settings import EncodeSettings, Slice
 from goku_cli.errors import UsageError
 from goku_cli.manifest.shards import new_shard
 from goku_cli.manifest.store import Manifest, Row
+from goku_cli.model.text import TextEncoder, load_text_encoder
 from goku_cli.stage import Item, Outcome, Progress, Rows, run_stage
 
 
@@ -56,21 +58,20 @@ def encode_latents(
     folder = codec_folder(manifest, clips, settings)  # fitted on all clips, so that every machine has the same
     encoder = vae_encoder(folder, settings)
     _insert_once(manifest, encoder)
-    named = text_encoder_row(settings.text, settings.dtype)
+    named = text_encoder_row(settings.text, settings.states)
     _insert_once(manifest, named)
+    device = device or ("cuda" if torch.cuda.is_available() else None)
     store = functools.partial(_store, latents_folder(manifest), manifest.path.parent)
     # Captions first: a text encoder that is not there is told before hours of clips. And every part has the empty
     # text, without which nothing can be trained.
-    mine = ["", *(text for text in texts if part.holds(text_id(text)))]
+    mine = sorted(["", *(text for text in texts if part.holds(text_id(text)))], key=len)
     said = run_stage(
-        manifest, stage_name("text", named["id"]), named["id"],
-        [Item(text_id(text), (text, settings.text, named["id"], settings.dtype)) for text in mine], encode_text,
-        total=len(mine), workers=workers, progress=progress, store=store,
+        manifest, stage_name("text", named["id"]), named["id"], [Item(text_id(text), text) for text in mine],
+        _text_work(settings, named["id"], device), total=len(mine), progress=progress, store=store, together=TOGETHER,
     )  # fmt: skip
     said.check("encode-latents", strict=False)
     period = loaded_codec(str(folder), "cpu", settings.tile).period
     tasks = [ClipTask(row, encoder["id"], str(folder), period, settings) for row in clips if part.holds(row["id"])]
-    device = device or ("cuda" if torch.cuda.is_available() else None)
     refine = None
     if device:
         codec = loaded_codec(str(folder), device, settings.tile)
@@ -81,6 +82,20 @@ def encode_latents(
         refine=refine, store=store,
     )  # fmt: skip
     return videos, said
+
+
+def _text_work(settings: EncodeSettings, encoder: str, device: str | None) -> Callable[[list[str]], list[Rows]]:
+    """Return what encodes captions here, in one process: on the GPU in bfloat16 or, without one, on all cores; the
+    model is loaded when there is something to encode."""
+
+    @functools.cache
+    def model() -> TextEncoder:
+        found = load_text_encoder(settings.text)
+        if device:
+            found.model.to(device, torch.bfloat16 if device.startswith("cuda") else None)
+        return found
+
+    return lambda texts: encode_texts(model(), encoder, settings.states, texts)
 
 
 def remarks(manifest: Manifest, settings: EncodeSettings) -> list[str]:

@@ -10,6 +10,7 @@ from goku_cli.sizes import parse_size
 BUCKETS = {"288p": "288x512", "480p": "480x864", "720p": "720x1280"}
 """Sizes of the paper's three training stages."""
 DTYPES = ("float16", "float32")
+TEXT_DTYPES = (*DTYPES, "int8")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class EncodeSettings:
     flip: bool = False
     """Encode every window mirrored as well."""
     dtype: str = "float16"
-    """Of the stored latents and text states."""
+    """Of the stored latents, and of text states where nothing else is said."""
+    text_dtype: str = ""
+    """Of the stored text states: float16, float32, or int8 with a scale a row, which takes half of float16's room."""
     tile: int = 0
     """Side in pixels of the squares that the VAE works in, to save memory; 0 works on whole frames."""
 
@@ -44,7 +47,14 @@ class EncodeSettings:
             raise UsageError("--fps and --windows must be positive")
         if self.dtype not in DTYPES:
             raise UsageError(f"--dtype must be {' or '.join(DTYPES)}, not {self.dtype}")
+        if self.text_dtype and self.text_dtype not in TEXT_DTYPES:
+            raise UsageError(f"--text-dtype must be one of {', '.join(TEXT_DTYPES)}, not {self.text_dtype}")
         parse_size(self.size)
+
+    @property
+    def states(self) -> str:
+        """The type of the stored text states."""
+        return self.text_dtype or self.dtype
 
     @property
     def bucket(self) -> tuple[int, int]:

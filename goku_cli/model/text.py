@@ -8,9 +8,11 @@ transformer's cross-attention learns to read them.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +39,9 @@ class TextEncoder(Protocol):
     def encode(self, text: str) -> Tensor:
         """Return the states (tokens, dim) of one text, at most `most_tokens`, end mark included."""
 
+    def encode_all(self, texts: Sequence[str]) -> list[Tensor]:
+        """Return the states of several, which may pass a model together."""
+
     def count(self, text: str) -> int:
         """Return how many tokens a text has, end mark included, before it is cut."""
 
@@ -53,12 +58,25 @@ class PretrainedEncoder:
         self.name = name
         self.dim = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
 
-    @torch.no_grad()
     def encode(self, text: str) -> Tensor:
         """Return the states (tokens, dim) of one text, at most `most_tokens`, end mark included."""
-        ids = self.tokenizer(text, truncation=True, max_length=self.most_tokens, return_tensors="pt")  # type: ignore[operator]
-        device = next(self.model.parameters()).device
-        return self.model(input_ids=ids["input_ids"].to(device)).last_hidden_state[0]
+        return self.encode_all([text])[0]
+
+    @torch.no_grad()
+    def encode_all(self, texts: Sequence[str]) -> list[Tensor]:
+        """Return the states (tokens, dim), float32, of each text, filled up to one length and encoded together."""
+        given = self.tokenizer(  # type: ignore[operator]
+            [self.cleaned(text) for text in texts], truncation=True, max_length=self.most_tokens, padding=True,
+            return_tensors="pt",
+        ).to(next(self.model.parameters()).device)  # fmt: skip
+        mask_BM = given["attention_mask"]
+        states_BMD = self.model(input_ids=given["input_ids"], attention_mask=mask_BM).last_hidden_state
+        return [states[mask].float() for states, mask in zip(states_BMD, mask_BM.bool(), strict=True)]
+
+    @staticmethod
+    def cleaned(text: str) -> str:
+        """Return a text as the tokenizer is given it."""
+        return text
 
     def count(self, text: str) -> int:
         """Return how many tokens a text has, end mark included, before it is cut."""
@@ -116,3 +134,18 @@ def text_fingerprint(name: str) -> str:
     """Return a string that names the encoder in every row: its name, and for one of our own its recipe."""
     own = {"tiny": [TINY, TINY_SEED, POSITION_SHARPNESS], "words": [words.WIDTH, words.NEIGHBOR, words.PLACE]}
     return f"{name}:{json.dumps(own[name])}" if name in own else name
+
+
+def as_int8(states_MD: np.ndarray) -> np.ndarray:
+    """Return text states as bytes (M, D + 4): each row in steps of a 127th of its largest number, which stands, as the
+    four bytes of a little-endian float32, at its end."""
+    step_M1 = np.maximum(np.abs(states_MD).max(1, keepdims=True) / 127, np.finfo(np.float32).tiny).astype("<f4")
+    return np.concatenate((np.rint(states_MD / step_M1).astype(np.int8), step_M1.view(np.int8)), axis=1)
+
+
+def from_stored(stored: np.ndarray) -> Tensor:
+    """Return text states (M, D), float32, of a tensor of a shard: as it is, or from bytes."""
+    if stored.dtype != np.int8:
+        return torch.from_numpy(stored).float()
+    step_M1 = np.ascontiguousarray(stored[:, -4:]).view("<f4")
+    return torch.from_numpy(stored[:, :-4] * step_M1)

@@ -7,9 +7,6 @@ broken encodings), which is what the published pipeline does.
 
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from goku_cli.errors import UsageError
 from goku_cli.model.text import PretrainedEncoder, TextEncoder
 
@@ -22,14 +19,12 @@ class Umt5Encoder(PretrainedEncoder):
 
     most_tokens = ROWS
 
-    @torch.no_grad()
-    def encode(self, text: str) -> Tensor:
-        """Return the states (tokens, dim), float32, of one text, at most 512, end mark included."""
+    @staticmethod
+    def cleaned(text: str) -> str:
+        """Return a text as the published pipeline cleans it."""
         from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 
-        ids = self.tokenizer(prompt_clean(text), truncation=True, max_length=ROWS, return_tensors="pt")  # type: ignore[operator]
-        device = next(self.model.parameters()).device
-        return self.model(input_ids=ids["input_ids"].to(device)).last_hidden_state[0].float()  # type: ignore[no-any-return]
+        return str(prompt_clean(text))
 
 
 def load_umt5(folder: Path, name: str) -> TextEncoder:

@@ -13,6 +13,7 @@ of a small model's work. A last row marks the end; the empty text is that row al
 import functools
 import math
 import re
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -49,6 +50,10 @@ class WordEncoder:
             neighbors = _vector("before", before) + _vector("after", after)
             rows.append(_vector("word", word) + NEIGHBOR * neighbors + PLACE * _vector("place", str(i)))
         return torch.stack(rows) / math.sqrt(1 + 2 * NEIGHBOR**2 + PLACE**2)
+
+    def encode_all(self, texts: Sequence[str]) -> list[Tensor]:
+        """Return the states of several texts."""
+        return [self.encode(text) for text in texts]
 
     def count(self, text: str) -> int:
         """Return how many rows a text has, end mark included, before it is cut."""

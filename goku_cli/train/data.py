@@ -25,6 +25,7 @@ from goku_cli.manifest.shards import ShardReader, checksum
 from goku_cli.model.codec import Statistics
 from goku_cli.model.noise import Key, noise, stream
 from goku_cli.model.packing import token_count
+from goku_cli.model.text import from_stored
 
 SMALLEST = 2.0**-24
 """Quantile functions of times want draws from the open interval (0, 1)."""
@@ -263,7 +264,7 @@ class Latents:
         states = self._shards.read(place.shard, place.key)
         if checksum(states) != place.crc:
             raise GokuError(f"the text states {place.key} in {place.shard} are not what was written; {AGAIN}")
-        return torch.from_numpy(states).float()
+        return from_stored(states)
 
 
 def _place(entry: Any, choice: int) -> Place:

@@ -9,6 +9,7 @@ from typing import Any
 
 from goku_cli.errors import UsageError
 from goku_cli.model.flops import recomputed_flops, step_flops
+from goku_cli.model.packing import PATCH
 from goku_cli.model.presets import ModelConfig, Recompute
 from goku_cli.model.ulysses import check_degree
 from goku_cli.train import memory
@@ -17,6 +18,8 @@ from goku_cli.train.settings import Recipe
 
 Lengths = Mapping[tuple[int, int], float]
 """How often samples of so many vision and text tokens are seen."""
+HALF = 2
+"""Bytes of a number in float16."""
 MARGIN = 0.08
 """Share of a GPU's memory that the driver, the ranks' communication and gaps between tensors take."""
 
@@ -52,6 +55,9 @@ class Kind:
     again: float
     """What is recomputed for one, in the mean."""
     text_tokens: float
+    """As the model attends to them, filled up."""
+    said_tokens: float
+    """As they are stored."""
     longest: int
 
     @classmethod
@@ -67,6 +73,7 @@ class Kind:
             mean(lambda n, m: step_flops(config, n, m)),
             mean(lambda n, m: recomputed_flops(config, n, m, recompute)),
             mean(lambda _, m: max(m, config.text_rows)),
+            mean(lambda _, m: m),
             max(n for n, _ in lengths),
         )
 
@@ -85,6 +92,10 @@ class Forecast:
     memory: dict[str, float]
     host_bytes: float
     """What offloading puts into the memory of the host, for each GPU."""
+    latent_bytes: float
+    """On disk, of a sample in the mean, as are the next: mean and variance in float16."""
+    state_bytes: float
+    """Of its text states, in float16; where a clip has two captions, of one."""
 
     @property
     def total_bytes(self) -> float:
@@ -107,6 +118,7 @@ class Forecast:
             **asdict(self.counts), "steps": settings.steps, "tokens_per_step": settings.tokens_per_step,
             "samples_per_step": self.samples, "flops_per_step": self.flops,
             "flops_per_step_with_recompute": self.flops + self.flops_again, "ranks": self.machine.gpus,
+            "latent_bytes_per_sample": round(self.latent_bytes), "text_bytes_per_sample": round(self.state_bytes),
         }  # fmt: skip
         if self.step_seconds is not None:
             hours = settings.steps * self.step_seconds / 3600
@@ -133,6 +145,8 @@ class Forecast:
             [f"{settings.steps:,} steps", f"{told['days']:.3g} days, {told['gpu_hours']:,.0f} GPU hours"
              + (f", ${told['dollars']:,.0f}" if machine.price else "")],
         ]  # fmt: skip
+        rows.append(["a million samples", f"latents {self.latent_bytes / 1e6:,.2f} TB, text states "
+                     f"{self.state_bytes / 1e6:,.2f} TB on disk (half in --text-dtype int8)"])  # fmt: skip
         if self.host_bytes:
             rows.append(["memory of the host", f"{gigabytes(self.host_bytes)} for each GPU"])
         return rows
@@ -185,7 +199,13 @@ class Plan:
         everything = memory.states(counts, _without_offload(recipe), machine.gpus)
         host = sum(everything.values()) - sum(memory.states(counts, recipe, machine.gpus).values())
         again = sum(n * kind.again for n, kind in zip(samples, kinds, strict=True))
-        return Forecast(recipe, machine, counts, sum(samples), flops, again, parts, host)
+        tokens_seen, texts_seen = (
+            sum(n * getattr(kind, name) for n, kind in zip(samples, kinds, strict=True)) / sum(samples)
+            for name in ("tokens", "said_tokens")
+        )
+        latent = 2 * HALF * PATCH**2 * self.config.latent_channels * tokens_seen
+        states = HALF * self.config.text_dim * texts_seen
+        return Forecast(recipe, machine, counts, sum(samples), flops, again, parts, host, latent, states)
 
     def _kinds(self) -> list[Kind]:
         images, videos = self.lengths

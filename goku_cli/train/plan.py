@@ -17,6 +17,7 @@ from goku_cli.model.codec import codec_fingerprint, load_codec
 from goku_cli.model.objective import Objective
 from goku_cli.model.packing import token_count
 from goku_cli.model.presets import ModelConfig
+from goku_cli.model.text import from_stored
 from goku_cli.publish import publish
 from goku_cli.recipe import build
 from goku_cli.train.boards import check_boards
@@ -135,7 +136,7 @@ def latents_of(manifest: Manifest, selection: str, recipe: Recipe) -> tuple[str,
         "SELECT shard, key, crc FROM text_states WHERE encoder = ? AND text_id = left(sha256(''), 32)",
         [text["id"]],
     )[0]
-    states = ShardReader(manifest.path.parent).read(null["shard"], null["key"])
+    states = from_stored(ShardReader(manifest.path.parent).read(null["shard"], null["key"]))
     shape = manifest.value("SELECT shape FROM latents WHERE encoder = ? LIMIT 1", [vae["id"]])
     plan: dict[str, Any] = {
         "null_text": [null["shard"], null["key"], null["crc"]],
