@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from encoded import make_encoded
@@ -156,6 +157,18 @@ def test_noise_belongs_to_the_sample_and_the_step(run):
     rows = [{draw.row for draw in one.latents.draw(step, 200)} for step in range(20)]
     shared = sum(len(a & b) / len(a) for a, b in itertools.pairwise(rows)) / 19
     assert shared < 0.5  # each step draws its own rows; about a quarter of so small a set is drawn in any step
+
+
+@pytest.mark.parametrize(
+    ("images", "videos", "measured"), [(20, 3, (3, 3)), (20, 1, (5, 1)), (2, 9, (2, 4)), (0, 9, (0, 6))]
+)
+def test_an_image_heavy_set_is_measured_on_its_videos_too(run, images, videos, measured):
+    latents = task(run).latents
+    table = latents.index.train
+    rows = [table[table["frames"] == 1].iloc[0]] * images + [table[table["frames"] > 1].iloc[0]] * videos
+    latents.index = replace(latents.index, held_out=pd.DataFrame(rows).reset_index(drop=True))
+    found = [example.latent.shape[1] == 1 for example in latents.held_out(6)]
+    assert (sum(found), len(found) - sum(found)) == measured
 
 
 def test_losses_are_told_by_time_and_by_sample(run):

@@ -9,7 +9,7 @@ import torch
 from goku_cli.errors import Cause, Fault, UsageError
 from goku_cli.evaluate.interval import mean_figure
 from goku_cli.evaluate.run import Suite
-from goku_cli.manifest.held_out import is_held_out
+from goku_cli.manifest.held_out import mark_held_out
 from goku_cli.manifest.shards import ShardReader
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.media.window import read_windows
@@ -27,7 +27,7 @@ LOSSLESS = 100.0
 # By hash, so that the windows are as good as random and the same each time.
 _WINDOWS = """
 SELECT latents.*, encoders.path AS codec, encoders.settings, source_path, clip_files.kind,
-    clip_files.start_us AS clip_start_us, end_us
+    clip_files.start_us AS clip_start_us, end_us, clip_files.id IN (SELECT clip FROM held_out) AS held_out
 FROM latents JOIN encoders ON encoders.id = encoder JOIN clip_files ON clip_files.id = clip
 WHERE NOT flipped AND encoder = (SELECT encoder FROM latents ORDER BY run DESC, encoder LIMIT 1)
 ORDER BY md5(clip || key)
@@ -43,10 +43,11 @@ def eval_vae(manifest: Manifest, progress: Progress) -> tuple[str, Suite]:
         UsageError: nothing is encoded.
         GokuError: not one window could be read.
     """
+    mark_held_out(manifest)
     rows = manifest.query(_WINDOWS)
     if not rows:
         raise UsageError(f"{manifest.path} has no latents; make them with: goku encode-latents {manifest.path}")
-    chosen = ([row for row in rows if is_held_out(row["clip"])] or rows)[:MOST]
+    chosen = ([row for row in rows if row["held_out"]] or rows)[:MOST]
     found: dict[str, dict[str, list[float]]] = {"psnr": {}, "ssim": {}}
     items = (Item(row["key"], row) for row in chosen)
     work = functools.partial(_window, ShardReader(manifest.path.parent), found)

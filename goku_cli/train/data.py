@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from goku_cli.errors import GokuError
-from goku_cli.manifest.held_out import is_held_out
 from goku_cli.manifest.shards import ShardReader, checksum
 from goku_cli.model.codec import Statistics
 from goku_cli.model.noise import Key, noise, stream
@@ -135,10 +134,10 @@ class Index:
         table = pd.read_parquet(path)
         frozen = json.loads(path.with_name("recipe.json").read_text())["data"]["statistics"]
         statistics = Statistics(tuple(frozen["mean"]), tuple(frozen["std"]))
-        held = table["clip"].map(is_held_out)
-        if held.all() or not held.any():  # a handful of clips: measure on what there is
-            return cls(table, table, statistics)
-        return cls(table[~held].reset_index(drop=True), table[held].reset_index(drop=True), statistics)
+        held, is_image = table["held_out"].to_numpy(bool), table["frames"].to_numpy() == 1
+        # A handful of clips of a kind, of which none is held out: measure on what there is.
+        measured = np.logical_or.reduce([kind & (held | ~held[kind].any()) for kind in (is_image, ~is_image)])
+        return cls(table[~held].reset_index(drop=True), table[measured].reset_index(drop=True), statistics)
 
 
 class Latents:
@@ -231,9 +230,13 @@ class Latents:
         return Example(empty, self.text(self.null_text), empty, draw.u, "", label=self._label(self.null_text))
 
     def held_out(self, limit: int) -> list[Example]:
-        """Return the first `limit` held-out examples, each with the first of its captions and its own noise."""
+        """Return up to `limit` held-out examples, half of them videos where there are so many, each with the first of
+        its captions and its own noise."""
         found = []
-        for i in range(min(limit, len(self.index.held_out))):
+        is_image = self.index.held_out["frames"].to_numpy() == 1
+        images, videos = np.flatnonzero(is_image), np.flatnonzero(~is_image)
+        some = min(len(images), max(limit - len(videos), limit // 2))
+        for i in sorted((*images[:some], *videos[: limit - some])):
             entry: Any = self.index.held_out.iloc[i]
             latent, _ = self._latent(entry)
             x_0 = noise(tuple(latent.shape), "held out", entry["key"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from goku_cli.errors import UsageError
+from goku_cli.manifest.held_out import mark_held_out
 from goku_cli.manifest.store import Manifest
 from goku_cli.model import checkpoint
 from goku_cli.model.packing import token_count
@@ -52,6 +53,7 @@ def plan_of_manifest(recipe: Recipe, machine: Machine, manifest: Manifest, selec
     Raises:
         UsageError: as `plan.prepare`.
     """
+    mark_held_out(manifest)
     query, values, plan = latents_of(manifest, selection, recipe)
     return _plan_of_rows(recipe, machine, plan["model"], manifest.query(query, values))
 

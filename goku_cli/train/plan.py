@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from goku_cli.errors import UsageError
+from goku_cli.manifest.held_out import mark_held_out
 from goku_cli.manifest.shards import ShardReader, check_shards
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.model import checkpoint
@@ -29,7 +32,8 @@ from goku_cli.train.settings import Recipe, sized_model
 # and without what was appended to it. A clip whose caption contradicts what was measured is not trained on.
 LATENTS = """
 SELECT latents.clip, latents.shard, latents.key, latents.shape, latents.frames, latents.logvar, latents.crc,
-    selections.weight, texts.text_shards, texts.text_keys, texts.text_tokens, texts.text_sources, texts.text_crcs
+    latents.clip IN (SELECT clip FROM held_out) AS held_out, selections.weight,
+    texts.text_shards, texts.text_keys, texts.text_tokens, texts.text_sources, texts.text_crcs
 FROM latents JOIN selections USING (clip) JOIN (
     SELECT c.clip, list(t.shard ORDER BY t.key) AS text_shards, list(t.key ORDER BY t.key) AS text_keys,
         list(t.tokens ORDER BY t.key) AS text_tokens, list(c.source ORDER BY t.key) AS text_sources,
@@ -45,7 +49,9 @@ WHERE latents.encoder = $vae AND selections.name = $selection AND selections.rea
 ORDER BY latents.key
 """
 CLIPS = """
-SELECT clip_files.id AS clip, source_path, start_us, end_us, weight FROM clip_files
+SELECT clip_files.id AS clip, source_path, start_us, end_us, weight,
+    clip_files.id IN (SELECT clip FROM held_out) AS held_out
+FROM clip_files
 JOIN selections ON selections.clip = clip_files.id WHERE name = $selection AND reason IS NULL AND weight > 0
 ORDER BY clip_files.id
 """
@@ -90,6 +96,7 @@ def prepare(
     check_boards(recipe.watch)
     plan: dict[str, Any] = {}
     data = {"manifest": str(manifest.path.absolute()), "selection": selection}
+    mark_held_out(manifest)
     if recipe.kind == "vae":
         query, values = CLIPS, {"selection": selection}
     else:
@@ -107,12 +114,16 @@ def prepare(
     chosen = choose(plan, name, runs, named)
     folder = chosen.folder
     chosen.keep(plan)
-    if not (folder / "data.parquet").exists() or named is not None:
+    if named is not None or not _is_exported(folder / "data.parquet"):
         with publish(folder / "data.parquet") as temporary:
             manifest.export(query, temporary, values)
     with publish(folder / "recipe.json") as temporary:
         temporary.write_text(json.dumps(plan, indent=1) + "\n")
     return Run(folder, recipe, len({row["clip"] for row in rows}), chosen.remark)
+
+
+def _is_exported(path: Path) -> bool:
+    return path.exists() and "held_out" in pq.read_schema(path).names  # of before sources were held out it is made anew
 
 
 def _check_lengths(rows: list[Row], recipe: Recipe) -> None:
@@ -124,7 +135,7 @@ def _check_lengths(rows: list[Row], recipe: Recipe) -> None:
 
 
 def latents_of(manifest: Manifest, selection: str, recipe: Recipe) -> tuple[str, Row, dict[str, Any]]:
-    """Return the query, its values, and the plan for the encoders of this selection."""
+    """Return the query, its values, and the plan for the encoders of this selection; the query reads `held_out`."""
     learned = None
     if recipe.init_from:
         found = checkpoint.resolve(Path(recipe.init_from))

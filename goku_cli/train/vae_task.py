@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from goku_cli.errors import GokuError
-from goku_cli.manifest.held_out import is_held_out
 from goku_cli.media.window import read_windows
 from goku_cli.model.checkpoint import write_weights
 from goku_cli.model.diffusers_codec import build
@@ -101,7 +100,7 @@ class VaeTask:
         self._read(clips)
 
     def _read(self, clips: pd.DataFrame) -> None:
-        held = clips["clip"].map(is_held_out)
+        held = clips["held_out"].to_numpy(bool)
         if held.all() or not held.any():  # a handful of clips: measure on what there is
             train = held_out = clips
         else:
