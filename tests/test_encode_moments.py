@@ -16,8 +16,11 @@ from goku_cli.errors import UsageError
 from goku_cli.manifest.shards import ShardReader
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.frames import read_frames
+from goku_cli.model.codec import Statistics
+from goku_cli.recipe import build
 from goku_cli.stage import Quiet
-from goku_cli.train.data import Index, Latents
+from goku_cli.train.data import Latents
+from goku_cli.train.index import Index, Place
 from goku_cli.train.plan import _vae, prepare
 from goku_cli.train.settings import Optimization, Recipe
 
@@ -85,11 +88,11 @@ def test_statistics_are_those_of_the_tensors_and_normalize_what_is_trained_on(pa
     plan = json.loads((run.folder / "recipe.json").read_text())
     assert plan["data"]["statistics"]["mean"] == pytest.approx(values.mean(1))
     assert plan["data"]["statistics"]["std"] == pytest.approx(values.std(1), rel=1e-6)
-    index = Index.read(run.folder / "data.parquet")
-    data = Latents(index, path.parent, tuple(plan["null_text"]), seed=0, image_share=0.5, text_dropout=0.0)
+    index = Index.open(run.folder / "index")
+    frozen = build(Statistics, plan["data"]["statistics"], where="plan")
+    data = Latents(index, frozen, path.parent, Place(*plan["null_text"]), seed=0, image_share=0.5, text_dropout=0.0)
     for draw in data.draw(0, 200):
-        entry = index.train.iloc[draw.row]
-        stored = latents(path, newest(path))[entry["key"]].astype(float)
+        stored = latents(path, newest(path))[index.window(draw.row).key].astype(float)
         expected = (stored - values.mean(1)[:, None, None, None]) / values.std(1)[:, None, None, None]
         np.testing.assert_allclose(data.read(draw).latent.numpy(), expected, atol=1e-5)
 
@@ -97,11 +100,14 @@ def test_statistics_are_those_of_the_tensors_and_normalize_what_is_trained_on(pa
 def test_a_sample_of_the_posterior_is_keyed(path):
     with Manifest(path) as manifest:
         run = prepare(manifest, "small", RECIPE, "r", path.parent / "runs")
-    index = Index.read(run.folder / "data.parquet")
-    null = tuple(json.loads((run.folder / "recipe.json").read_text())["null_text"])
+    plan = json.loads((run.folder / "recipe.json").read_text())
+    about = (
+        Index.open(run.folder / "index"), build(Statistics, plan["data"]["statistics"], where="plan"), path.parent,
+        Place(*plan["null_text"]),
+    )  # fmt: skip
 
     def read(sample):
-        data = Latents(index, path.parent, null, seed=0, image_share=0.5, text_dropout=0.0, sample_posterior=sample)
+        data = Latents(*about, seed=0, image_share=0.5, text_dropout=0.0, sample_posterior=sample)
         draws = [data.draw(step, 1)[0] for step in (0, 1)]
         return [data.read(draw).latent for draw in draws]
 

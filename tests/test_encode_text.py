@@ -20,9 +20,10 @@ from goku_cli.model.packing import pack
 from goku_cli.model.presets import model_config
 from goku_cli.model.text import as_int8, from_stored, load_text_encoder
 from goku_cli.stage import Quiet
-from goku_cli.train.data import Index, Latents, Place
 from goku_cli.train.plan import prepare
+from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Optimization, Recipe
+from goku_cli.train.tasks import make_task
 
 
 def test_states_have_the_type_of_latents_and_an_encoder_for_each(tmp_path):
@@ -109,9 +110,9 @@ def test_a_run_learns_from_states_in_bytes(tmp_path):
             assert texts.done
         run = prepare(manifest, "small", recipe, "r", tmp_path / "runs")
         rows = manifest.query("SELECT text_id, shard, key, settings FROM text_states JOIN encoders ON id = encoder")
-    plan, index = json.loads((run.folder / "recipe.json").read_text()), Index.read(run.folder / "data.parquet")
+    plan = json.loads((run.folder / "recipe.json").read_text())
     assert plan["model"]["text_dim"] == 96
-    latents = Latents(index, tmp_path, Place(*plan["null_text"]), seed=0, image_share=0.5, text_dropout=0.0)
+    latents = make_task(run.folder, plan, recipe, Ranks()).latents
     text = latents.read(latents.draw(0, 1)[0]).text
     reader = ShardReader(tmp_path)
     exact = [reader.read(r["shard"], r["key"]) for r in rows if json.loads(r["settings"])["dtype"] == "float32"]

@@ -1,24 +1,28 @@
 """What a step learns from does not depend on how many ranks share it, nor on how its samples are packed."""
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from encoded import make_encoded
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from goku_cli.errors import GokuError
 from goku_cli.manifest.shards import ShardReader, checksum, write_shard
 from goku_cli.manifest.store import Manifest
+from goku_cli.model.codec import Statistics
 from goku_cli.model.objective import Objective
 from goku_cli.model.packing import patchify
 from goku_cli.model.presets import ModelConfig
 from goku_cli.recipe import build
-from goku_cli.train.data import Index, Latents, Order, Place
+from goku_cli.train.data import Latents, Order
 from goku_cli.train.flow_task import FlowTask
+from goku_cli.train.index import Index, Place
 from goku_cli.train.plan import prepare
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Flow, Optimization, Recipe
@@ -34,15 +38,23 @@ def run(tmp_path_factory):
         return prepare(manifest, "small", RECIPE, "task", folder / "runs")
 
 
-def task(run, rank=0, world=1, sequence=1, objective=None, **settings):
-    import json
+def of(run, index=None, root=None, **settings):
+    """What a step of a run is drawn from, with other rows or another folder of shards."""
+    frozen = build(Statistics, json.loads((run.folder / "recipe.json").read_text())["data"]["statistics"], where="plan")
+    chosen = {"null_text": Place("", "", 0), "seed": 0, "image_share": 0.5, "text_dropout": 0.0} | settings
+    index = index or Index.open(run.folder / "index")
+    return Latents(index, frozen, root or run.folder.parent.parent, chosen.pop("null_text"), **chosen)
 
+
+def other(index, **columns):
+    """The same rows with other values in some columns."""
+    return replace(index, rows={**index.rows, **columns})
+
+
+def task(run, rank=0, world=1, sequence=1, objective=None, **settings):
     plan = json.loads((run.folder / "recipe.json").read_text())
     recipe = replace(RECIPE, train=replace(RECIPE.train, **settings))
-    index = Index.read(run.folder / "data.parquet")
-    latents = Latents(
-        index, run.folder.parent.parent, Place(*plan["null_text"]), seed=0, image_share=0.5, text_dropout=0.3
-    )
+    latents = of(run, null_text=Place(*plan["null_text"]), text_dropout=0.3)
     ranks = Ranks(rank, world, sequence)
     config = build(ModelConfig, plan["model"], where="plan")
     made = FlowTask(recipe, config, objective or Objective(), latents, ranks)
@@ -115,29 +127,49 @@ def test_the_right_data_cost_nothing_at_any_time(run):
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_images_get_their_share_of_the_tokens_also_when_a_clip_is_as_large_as_a_step(run, share):
-    index = task(run).latents.index
-    shapes = [[16, 1 if n == 1 else 25, 60, 108] for n in index.train["frames"]]  # 1,620 and 40,500 tokens
-    table = index.train.assign(shape=shapes)
-    latents, again = (
-        Latents(replace(index, train=table), Path(), ("", "", 0), seed=0, image_share=share, text_dropout=0.0)
-        for _ in range(2)
-    )
+    index = Index.open(run.folder / "index")
+    large = other(index, tokens=np.where(index.rows["image"], 1_620, 40_500))
+    latents, again = (of(run, large, image_share=share) for _ in range(2))
+    for one in (latents, again):
+        one.text = lambda place: torch.zeros(1, 8)
     images = total = 0
     for step in range(40):
         again.position = list(latents.position)
         draws = latents.draw(step, 40_500)
-        assert draws == again.draw(step, 40_500)  # what is owed goes on with a resumed run
+        assert list(draws) == list(again.draw(step, 40_500))  # what is owed goes on with a resumed run
         here = [draw.tokens for draw in draws]
         assert 40_500 <= sum(here) < 40_500 + here[-1]
         images, total = images + sum(n for n in here if n == 1_620), total + sum(here)
     assert images / total == pytest.approx(share, abs=40_500 / total)
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 50)), min_size=1, max_size=12),
+    st.floats(0.01, 0.99) | st.sampled_from([0.0, 0.5, 1.0]), st.lists(st.integers(1, 120), min_size=1, max_size=6),
+)  # fmt: skip
+def test_a_step_is_what_somebody_would_take_who_draws_one_by_one(kinds, share, steps):
+    """Images and videos of any sizes in steps of any sizes: the next sample is of the kind that is owed more."""
+    image, tokens = (np.array(column) for column in zip(*kinds, strict=True))
+    rows = {"image": image, "tokens": tokens, "held_out": np.zeros(len(kinds), bool), "weight": np.ones(len(kinds))}
+    index = Index(rows, {}, {"shapes": [[1, 1, 2, 2]]})
+    latents = Latents(index, None, Path(), Place("", "", 0), seed=1, image_share=share, text_dropout=0.0)
+    orders = [order.from_on(0, 2000).tolist() if len(order) else [] for order in latents._orders]
+    share = share if image.any() and not image.all() else float(image.all())
+    drawn, spent = [0, 0], [0, 0]
+    for wanted in steps:
+        expected = []
+        while sum(map(int, tokens[expected])) < wanted:
+            video = int(share < 1 and (share == 0 or (1 - share) * spent[0] >= share * spent[1]))
+            expected.append(orders[video][drawn[video]])
+            drawn[video] += 1
+            spent[video] += int(tokens[expected[-1]])
+        assert latents._next(wanted).tolist() == expected
+        assert latents.position == [*drawn, *spent]
+
+
 def test_of_clips_without_their_first_frame_half_are_without_their_text(run):
-    index = task(run).latents.index
-    latents = Latents(
-        index, run.folder.parent.parent, Place("", "", 0), seed=0, image_share=0.5, text_dropout=0.0, image_dropout=0.4
-    )
+    latents = of(run, image_dropout=0.4)
     latents.text = lambda place: torch.zeros(1, 8)
     draws = [draw for step in range(40) for draw in latents.draw(step, 400)]
     shares = [
@@ -150,8 +182,8 @@ def test_of_clips_without_their_first_frame_half_are_without_their_text(run):
 def test_noise_belongs_to_the_sample_and_the_step(run):
     one = task(run)
     draws = one.latents.draw(5, 200)
-    assert draws == task(run).latents.draw(5, 200)
-    assert draws != one.latents.draw(5, 200)  # the data have gone on
+    assert list(draws) == list(task(run).latents.draw(5, 200))
+    assert list(draws) != list(one.latents.draw(5, 200))  # the data have gone on
     noises = [one.latents.read(draw).x_0.flatten()[:8] for draw in draws]
     assert len({tuple(values.tolist()) for values in noises}) == len(draws)
     rows = [{draw.row for draw in one.latents.draw(step, 200)} for step in range(20)]
@@ -164,9 +196,10 @@ def test_noise_belongs_to_the_sample_and_the_step(run):
 )
 def test_an_image_heavy_set_is_measured_on_its_videos_too(run, images, videos, measured):
     latents = task(run).latents
-    table = latents.index.train
-    rows = [table[table["frames"] == 1].iloc[0]] * images + [table[table["frames"] > 1].iloc[0]] * videos
-    latents.index = replace(latents.index, held_out=pd.DataFrame(rows).reset_index(drop=True))
+    of_kind = [np.flatnonzero(kind)[0] for kind in (latents.index.rows["image"], ~latents.index.rows["image"])]
+    chosen = np.repeat(of_kind, (images, videos))
+    rows = {name: column[chosen] for name, column in latents.index.rows.items()}
+    latents.index = replace(latents.index, rows=rows | {"held_out": np.ones(images + videos, bool)})
     found = [example.latent.shape[1] == 1 for example in latents.held_out(6)]
     assert (sum(found), len(found) - sum(found)) == measured
 
@@ -188,18 +221,17 @@ def test_losses_are_told_by_time_and_by_sample(run):
 def test_a_latent_with_nan_is_named(run, tmp_path):
     one = task(run)
     draw = one.latents.draw(0, 1)[0]
-    table = one.latents.index.train.copy()
-    entry = table.iloc[draw.row]
-    nothing = torch.full(tuple(entry["shape"]), float("nan")).numpy()
-    write_shard(tmp_path / entry["shard"], {entry["key"]: nothing})
-    broken = Latents(one.latents.index, tmp_path, ("", "", 0), seed=0, image_share=0.5, text_dropout=0.0)
-    with pytest.raises(GokuError, match=f"clip {entry['clip']}.*not what was written"):
+    index = one.latents.index
+    entry = index.window(draw.row)
+    nothing = torch.full(entry.shape, float("nan")).numpy()
+    write_shard(tmp_path / entry.shard, {entry.key: nothing})
+    broken = of(run, root=tmp_path)
+    with pytest.raises(GokuError, match=f"clip {entry.clip}.*not what was written"):
         broken.read(draw)
-    table.loc[draw.row, "crc"] = checksum(nothing)
-    broken = Latents(
-        replace(one.latents.index, train=table), tmp_path, ("", "", 0), seed=0, image_share=0.5, text_dropout=0.0
-    )
-    with pytest.raises(GokuError, match=f"clip {entry['clip']}.*NaN"):
+    crc = index.rows["crc"].copy()
+    crc[draw.row] = checksum(nothing)
+    broken = of(run, other(index, crc=crc), tmp_path)
+    with pytest.raises(GokuError, match=f"clip {entry.clip}.*NaN"):
         broken.read(draw)
     one.latents.text(one.latents.null_text)  # without this one nothing can be trained
     one.latents._shards = broken._shards
@@ -213,29 +245,28 @@ def test_a_latent_with_nan_is_named(run, tmp_path):
 
 
 def test_rows_are_drawn_by_their_weight(run):
-    one = task(run)
-    latents = one.latents
-    table = latents.index.train.copy()
-    heavy = table.index[table["frames"] == 1][0]
-    table.loc[heavy, "weight"] = 50.0
-    skewed = Latents(
-        replace(latents.index, train=table), Path(), ("", "", 0), seed=0, image_share=1.0, text_dropout=0.0
-    )
-    images = (table["frames"] == 1).sum()
+    index = Index.open(run.folder / "index")
+    images = np.flatnonzero(index.rows["image"] & ~index.rows["held_out"])
+    heavy, weight = images[0], index.rows["weight"].copy()
+    weight[heavy] = 50.0
+    skewed = of(run, other(index, weight=weight), image_share=1.0)
+    skewed.text = lambda place: torch.zeros(1, 8)
+    images = len(images)
     rows = [draw.row for step in range(20) for draw in skewed.draw(step, 200)]
     assert rows.count(heavy) / len(rows) == pytest.approx(50 / (50 + images - 1), abs=0.1)
 
 
 def test_an_epoch_has_every_row_as_often_as_its_weight_says():
     order = Order(np.arange(100, 110), np.array([1.0] * 8 + [2.5, 0.5]), 0, "test")
-    epochs = [[order.row(at) for at in range(n * 10, n * 10 + 10)] for n in range(200)]
+    epochs = [order.from_on(n * 10, 10).tolist() for n in range(200)]
     assert all(epoch.count(row) in (0, 1, 2, 3) for epoch in epochs for row in order._rows)
     mean = {row: sum(epoch.count(row) for epoch in epochs) / 200 for row in range(100, 110)}
     share = 10 / 11
     assert mean == pytest.approx({**dict.fromkeys(range(100, 108), share), 108: 2.5 * share, 109: 0.5 * share}, abs=0.1)
     even = Order(np.arange(7), np.ones(7), 0, "even")
-    assert sorted(even.row(at) for at in range(7, 14)) == list(range(7))
-    assert [even.row(at) for at in (13, 3, 12)] == [even.row(13), even.row(3), even.row(12)]
+    assert sorted(even.from_on(7, 7)) == list(range(7))
+    assert even.from_on(3, 16).tolist() == [int(even.from_on(at, 1)[0]) for at in range(3, 19)]  # across epochs
+    assert len(even.from_on(3, 0)) == 0
 
 
 def test_a_latent_is_read_once_and_stays_in_memory(run, monkeypatch):

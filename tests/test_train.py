@@ -222,6 +222,9 @@ def test_wrong_usage_is_one_line(folder, words, says):
         ("[model]\nrope_split = [8, 8]", "three numbers"),
         ("[model]\nlayer = 5", 'unknown key "layer".*did you mean'),
         ("[objective.shift]\nbase = 0", "base"),
+        ("[flow]\nimage_share = 1e-9", "image_share must be 0, 1 or between"),
+        ("[flow]\ntext_dropout = 1.5", "text_dropout must be between 0 and 1"),
+        ("eps = 0.0", "eps must be above 0"),
     ],
 )
 def test_recipes_that_cannot_run_are_refused(tmp_path, line, says):

@@ -4,6 +4,10 @@ A sample of n vision and m text tokens costs a*n + b*n^2 + ... per layer: its to
 each other. At 2B and 40,500 tokens a token costs 3.2 times what it costs in an image of 256.
 """
 
+from typing import Any
+
+import numpy as np
+
 from goku_cli.model.packing import PATCH
 from goku_cli.model.presets import ModelConfig, Recompute
 
@@ -11,16 +15,17 @@ BACKWARD = 2
 """The gradient with respect to inputs and to weights costs one forward pass each."""
 
 
-def forward_flops(config: ModelConfig, tokens: int, text_tokens: int) -> float:
-    """Return the operations of one sample's forward pass; a text costs the rows that the model fills it up to."""
+def forward_flops(config: ModelConfig, tokens: Any, text_tokens: Any) -> Any:
+    """Return the operations of one sample's forward pass, or of many, given as arrays; a text costs the rows that the
+    model fills it up to."""
     linear, attention = _layer(config, tokens, text_tokens)
     ends = 2 * tokens * config.latent_channels * PATCH**2 * config.dim
     return 2.0 * (config.layers * (linear + attention) + ends)
 
 
-def _layer(config: ModelConfig, tokens: int, text_tokens: int) -> tuple[int, int]:
+def _layer(config: ModelConfig, tokens: Any, text_tokens: Any) -> tuple[Any, Any]:
     """Return the multiply-adds of one layer: where tokens meet weights, and where they meet each other."""
-    text_tokens = max(config.text_rows, text_tokens)
+    text_tokens = np.maximum(config.text_rows, text_tokens)
     d, context = config.dim, config.dim if config.text_mlp else config.text_dim
     per_token = 4 * d * d + 2 * d * config.ffn_dim
     per_text_token = 0
@@ -39,6 +44,6 @@ def recomputed_flops(config: ModelConfig, tokens: int, text_tokens: int, recompu
     return 2.0 * layers * (linear + (attention if recompute.policy == "full" else 0))
 
 
-def step_flops(config: ModelConfig, tokens: int, text_tokens: int) -> float:
-    """Return the operations of one sample's forward and backward pass, without what is recomputed."""
+def step_flops(config: ModelConfig, tokens: Any, text_tokens: Any) -> Any:
+    """Return the operations of the forward and backward pass of one sample, or of many, without what is recomputed."""
     return (1 + BACKWARD) * forward_flops(config, tokens, text_tokens)

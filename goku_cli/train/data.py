@@ -1,21 +1,21 @@
 """What a step trains on: a function of the seed, the step and the position in the data, whatever the number of ranks,
 so that a resumed run sees the same data.
 
-The manifest is locked by whoever writes it, so the launcher exports the chosen rows once as Parquet, and every
-rank reads that and the shards beside the manifest. A step is drawn on every rank alike, from the rows; only the
+The manifest is locked by whoever writes it, so the launcher exports the chosen rows once (train/index.py), and every
+rank maps those and reads the shards beside the manifest. A step is drawn on every rank alike, as arrays; only the
 samples of its own packs are then read.
+
+Shapes: N rows of the index, S samples of a step.
 """
 
 import functools
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import overload
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -23,8 +23,8 @@ from goku_cli.errors import GokuError
 from goku_cli.manifest.shards import ShardReader, checksum
 from goku_cli.model.codec import Statistics
 from goku_cli.model.noise import Key, noise, stream
-from goku_cli.model.packing import token_count
 from goku_cli.model.text import from_stored
+from goku_cli.train.index import Index, Place, Window
 
 SMALLEST = 2.0**-24
 """Quantile functions of times want draws from the open interval (0, 1)."""
@@ -34,19 +34,10 @@ CHOICES = 5
 """Uniform draws for each sample: its time, whether its text is dropped, which text, first frame, last frame."""
 LATENT_BYTES = 1 << 30
 """Latents that are kept in memory, normalized: small sets are seen hundreds of times."""
-ROWS_IN_MEMORY = 100_000
-"""To take one row out of a table of columns costs more than to compute its noise."""
 TEXTS_IN_MEMORY = 256
 """Captions repeat from step to step; a state of FLAN-T5-XL is about a megabyte."""
-
-
-class Place(NamedTuple):
-    """Where text states lie."""
-
-    shard: str
-    key: str
-    crc: int
-    """`manifest.shards.checksum` of them."""
+DROPPED = -1
+"""The text of a sample that is shown without its own."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +48,6 @@ class Draw:
     tokens: int
     text: Place
     """Of its text states."""
-    text_tokens: int
     source: str
     """Where its caption came from: the captioner's name, or `dropped`."""
     u: float
@@ -68,6 +58,54 @@ class Draw:
     """Whether an image-to-video model gets its first frame."""
     led: bool = False
     """Whether it gets the last one as well."""
+
+
+@dataclass(frozen=True)
+class Draws(Sequence[Draw]):
+    """The S samples of a step, as arrays."""
+
+    table: Index
+    null_text: Place
+    null_tokens: int
+    key: tuple[Key, ...]
+    """The seed and the step."""
+    row: np.ndarray
+    text: np.ndarray
+    """Numbers of texts in the index, or DROPPED."""
+    u: np.ndarray
+    given: np.ndarray
+    led: np.ndarray
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Vision tokens of each."""
+        return self.table.rows["tokens"][self.row].astype(np.int64)
+
+    @property
+    def text_tokens(self) -> np.ndarray:
+        """Rows of text of each."""
+        own = self.table.texts["tokens"][np.maximum(self.text, 0)].astype(np.int64)
+        return np.where(self.text == DROPPED, self.null_tokens, own)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @overload
+    def __getitem__(self, place: int) -> Draw: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Draw]: ...
+    def __getitem__(self, place: int | slice) -> Draw | Sequence[Draw]:
+        """Return a sample by its place in the step."""
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        row, text = int(self.row[place]), int(self.text[place])
+        source, where = "dropped", self.null_text
+        if text != DROPPED:
+            source, where = self.table.names["sources"][self.table.texts["source"][text]], self.table.text(text)
+        about = float(self.u[place]), (*self.key, place), bool(self.given[place]), bool(self.led[place])
+        return Draw(row, int(self.table.rows["tokens"][row]), where, source, *about)
 
 
 @dataclass(frozen=True)
@@ -108,51 +146,40 @@ class Order:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def row(self, position: int) -> int:
-        """Return the row at a position, counted from the beginning of the first epoch."""
-        epoch, place = divmod(position, len(self._rows))
+    def from_on(self, position: int, count: int) -> np.ndarray:
+        """Return the `count` rows from a position on, counted from the beginning of the first epoch."""
+        found = []
+        while count:
+            epoch, place = divmod(position, len(self))
+            some = self._of_epoch(epoch)[place : place + count]
+            found.append(some)
+            position, count = position + len(some), count - len(some)
+        return np.concatenate(found) if found else self._rows[:0]
+
+    def _of_epoch(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:
             rng = stream(*self._key, epoch)
             points = (np.arange(len(self)) + rng.random()) / len(self) * self._reach[-1]
             chosen = np.minimum(np.searchsorted(self._reach, points, side="right"), len(self) - 1)
             self._order, self._epoch = rng.permutation(self._rows[chosen]), epoch
-        return int(self._order[place])
-
-
-@dataclass(frozen=True)
-class Index:
-    """The exported rows, one per latent window, split into training and held-out clips."""
-
-    train: pd.DataFrame
-    held_out: pd.DataFrame
-    statistics: Statistics
-    """By which every latent is normalized; frozen with the run."""
-
-    @classmethod
-    def read(cls, path: Path) -> "Index":
-        """Read `data.parquet`, and from `recipe.json` beside it the statistics."""
-        table = pd.read_parquet(path)
-        frozen = json.loads(path.with_name("recipe.json").read_text())["data"]["statistics"]
-        statistics = Statistics(tuple(frozen["mean"]), tuple(frozen["std"]))
-        held, is_image = table["held_out"].to_numpy(bool), table["frames"].to_numpy() == 1
-        # A handful of clips of a kind, of which none is held out: measure on what there is.
-        measured = np.logical_or.reduce([kind & (held | ~held[kind].any()) for kind in (is_image, ~is_image)])
-        return cls(table[~held].reset_index(drop=True), table[measured].reset_index(drop=True), statistics)
+        return self._order
 
 
 class Latents:
     """Draws the samples of steps, and reads them from shards."""
 
     def __init__(
-        self, index: Index, root: Path, null_text: Place, *, seed: int, image_share: float,
+        self, index: Index, statistics: Statistics, root: Path, null_text: Place, *, seed: int, image_share: float,
         text_dropout: float, image_dropout: float = 0.0, last_frame_share: float = 0.0, sample_posterior: bool = False,
         classes: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
-        """Read from `root`; with `sample_posterior` a latent is drawn from its posterior, and else is its mean.
+        """Read from `root`, normalized by `statistics`; with `sample_posterior` a latent is drawn from its posterior,
+        and else is its mean.
 
         `classes` are those of a class-conditional model, by the key of their text states.
         """
         self.index = index
+        self.statistics = statistics
         self.sample_posterior = sample_posterior
         self.null_text = null_text
         self.seed = seed
@@ -165,48 +192,68 @@ class Latents:
         step, since a clip may be as large as one."""
         self._shards = ShardReader(root)
         self.text = functools.lru_cache(TEXTS_IN_MEMORY)(self._text)
-        self._row = functools.lru_cache(ROWS_IN_MEMORY)(lambda row: index.train.iloc[row].to_dict())
-        most = 2 * FLOAT_BYTES * max(math.prod(map(int, shape)) for shape in index.train["shape"])  # mean, deviation
-        self._moments = functools.lru_cache(max(1, LATENT_BYTES // most))(lambda row: self._latent(self._row(row)))
-        is_image = index.train["frames"].to_numpy() == 1
-        weights = index.train["weight"].to_numpy(float)
-        groups = [np.flatnonzero(kind & (weights > 0)) for kind in (is_image, ~is_image)]
+        most = 2 * FLOAT_BYTES * max(math.prod(shape) for shape in index.names["shapes"])  # mean, deviation
+        self._moments = functools.lru_cache(max(1, LATENT_BYTES // most))(lambda row: self._latent(index.window(row)))
+        weights, is_image = index.rows["weight"], index.rows["image"]
+        trained = ~np.asarray(index.rows["held_out"])
+        if not trained.any():
+            trained[:] = True
+        groups = [np.flatnonzero(kind & trained & (weights > 0)).astype(np.uint32) for kind in (is_image, ~is_image)]
         self._orders = [Order(rows, weights[rows], seed, "order", kind) for kind, rows in enumerate(groups)]
         self._image_share = image_share if all(map(len, groups)) else float(len(groups[1]) == 0)
-        self._tokens = np.array([token_count(shape) for shape in index.train["shape"]])
 
-    def draw(self, step: int, tokens: int) -> list[Draw]:
+    def draw(self, step: int, tokens: int) -> Draws:
         """Return the samples that follow `position`, at least `tokens` vision tokens and less than one sample more:
         images and videos by share."""
-        rows: list[int] = []
-        *drawn, image_tokens, video_tokens = self.position
-        wanted = image_tokens + video_tokens + tokens
-        while image_tokens + video_tokens < wanted:
-            video = self._image_share < 1 and image_tokens >= self._image_share * (image_tokens + video_tokens)
-            row = self._orders[video].row(drawn[video])
-            drawn[video] += 1
-            image_tokens += 0 if video else int(self._tokens[row])
-            video_tokens += int(self._tokens[row]) if video else 0
-            rows.append(row)
-        self.position = [*drawn, image_tokens, video_tokens]
-        chances = stream("choices", self.seed, step).random((len(rows), CHOICES)).tolist()
-        return [self._draw(row, step, place, *chances[place]) for place, row in enumerate(rows)]
-
-    def _draw(
-        self, row: int, step: int, place: int, u: float, drop: float, said: float, given: float, led: float
-    ) -> Draw:
-        """Return the sample at a place in a step, as uniform draws in [0, 1) decide."""
-        entry = self._row(row)
-        choice = int(said * len(entry["text_keys"]))
-        text = _place(entry, choice)
-        if drop < self.text_dropout or given < self.image_dropout / 2:
-            text, length, source = self.null_text, len(self.text(self.null_text)), "dropped"
-        else:
-            length, source = int(entry["text_tokens"][choice]), entry["text_sources"][choice]
+        rows = self._next(tokens)
+        of, (u, drop, said, given, led) = self.index.rows, self._chances(step, len(rows))
+        text = of["first"][rows].astype(np.int64) + (said * of["texts"][rows]).astype(np.int64)
+        text[(drop < self.text_dropout) | (given < self.image_dropout / 2)] = DROPPED
         is_given = given >= self.image_dropout
-        is_led = is_given and led < self.last_frame_share
-        key = (self.seed, step, place)
-        return Draw(row, int(self._tokens[row]), text, length, source, max(u, SMALLEST), key, is_given, is_led)
+        return Draws(
+            self.index, self.null_text, len(self.text(self.null_text)), (self.seed, step), rows, text,
+            np.maximum(u, SMALLEST), is_given, is_given & (led < self.last_frame_share),
+        )  # fmt: skip
+
+    def _chances(self, step: int, count: int) -> np.ndarray:
+        """Return uniform draws (CHOICES, S) in [0, 1)."""
+        return stream("choices", self.seed, step).random((count, CHOICES)).T
+
+    def _next(self, wanted: int) -> np.ndarray:
+        """Return the rows (S,) of the next samples, and let `position` pass them.
+
+        A video comes when images have had their share of all tokens: when (1 - share) image tokens are at least
+        share video tokens. So each sample has a time at which it comes, by the tokens of its kind before it, and a step
+        is the two orders merged by these times.
+        """
+        *drawn, image_tokens, video_tokens = self.position
+        spent, shares = (image_tokens, video_tokens), (1 - self._image_share, self._image_share)
+        count = 16
+        while True:
+            rows, sizes, times = [], [], []
+            for order, position, before, share in zip(self._orders, drawn, spent, shares, strict=True):
+                mine = order.from_on(position, count if len(order) and share < 1 else 0)
+                size = self.index.rows["tokens"][mine].astype(np.int64)
+                rows.append(mine)
+                sizes.append(size)
+                times.append(share * (before + np.cumsum(size) - size))
+            reached = [share * (b + s.sum()) for share, b, s in zip(shares, spent, sizes, strict=True) if len(s)]
+            # Videos first, which is who comes at equal times. Beyond what either order has reached nothing is known.
+            merged = np.argsort(np.concatenate(times[::-1]), kind="stable")
+            size, time = (np.concatenate(x[::-1])[merged] for x in (sizes, times))
+            total = np.cumsum(size)
+            end = int(np.searchsorted(total, wanted)) + 1
+            if end <= len(total) and (len(reached) == 1 or time[end - 1] < min(reached)):
+                break
+            count *= 2
+        chosen = merged[:end]
+        videos = chosen < len(rows[1])
+        tokens = int(size[:end][videos].sum())
+        self.position = [
+            drawn[0] + int((~videos).sum()), drawn[1] + int(videos.sum()),
+            image_tokens + int(total[end - 1]) - tokens, video_tokens + tokens,
+        ]  # fmt: skip
+        return np.concatenate(rows[::-1])[chosen]
 
     def read(self, draw: Draw) -> Example:
         """Read a sample, normalized, and draw its noise.
@@ -214,50 +261,54 @@ class Latents:
         Raises:
             GokuError: its latent or its text states are gone, are not what was written, or hold NaN or infinity.
         """
-        entry = self._row(draw.row)
+        window = self.index.window(draw.row)
         latent, deviation = self._moments(draw.row)
         if self.sample_posterior and deviation is not None:
             latent = latent + deviation * noise(tuple(latent.shape), "posterior", *draw.key)
         x_0 = noise(tuple(latent.shape), "noise", *draw.key)
         label = self._label(draw.text)
         text = self.text(draw.text)
-        about = (entry["clip"], entry["key"], draw.source, draw.given, draw.led, label)
+        about = (window.clip, window.key, draw.source, draw.given, draw.led, label)
         return Example(latent, text, x_0, draw.u, *about)
 
     def blank(self, draw: Draw) -> Example:
         """Return a sample like this one that holds nothing."""
-        empty = torch.zeros(tuple(self._row(draw.row)["shape"]))
+        empty = torch.zeros(self.index.window(draw.row).shape)
         return Example(empty, self.text(self.null_text), empty, draw.u, "", label=self._label(self.null_text))
 
     def held_out(self, limit: int) -> list[Example]:
         """Return up to `limit` held-out examples, half of them videos where there are so many, each with the first of
         its captions and its own noise."""
         found = []
-        is_image = self.index.held_out["frames"].to_numpy() == 1
-        images, videos = np.flatnonzero(is_image), np.flatnonzero(~is_image)
+        of = self.index.rows
+        images, videos = (self._measured(kind) for kind in (of["image"], ~of["image"]))
         some = min(len(images), max(limit - len(videos), limit // 2))
-        for i in sorted((*images[:some], *videos[: limit - some])):
-            entry: Any = self.index.held_out.iloc[i]
-            latent, _ = self._latent(entry)
-            x_0 = noise(tuple(latent.shape), "held out", entry["key"])
-            place = _place(entry, 0)
-            found.append(Example(latent, self.text(place), x_0, 0.5, entry["clip"], label=self._label(place)))
+        for row in sorted((*images[:some].tolist(), *videos[: limit - some].tolist())):
+            window, place = self.index.window(row), self.index.text(int(of["first"][row]))
+            latent, _ = self._latent(window)
+            x_0 = noise(tuple(latent.shape), "held out", window.key)
+            found.append(Example(latent, self.text(place), x_0, 0.5, window.clip, label=self._label(place)))
         return sorted(found, key=lambda example: (example.latent.shape, len(example.text)))
 
-    def _latent(self, entry: Any) -> tuple[Tensor, Tensor | None]:
+    def _measured(self, kind: np.ndarray) -> np.ndarray:
+        """Return the held-out rows of a kind; all of a handful of which none is held out."""
+        held = kind & self.index.rows["held_out"]
+        return np.flatnonzero(held if held.any() else kind)
+
+    def _latent(self, window: Window) -> tuple[Tensor, Tensor | None]:
         """Return the posterior's mean and standard deviation (C, T, H, W), normalized, float32; None where the VAE has
         no variance."""
-        stored = [self._shards.read(entry["shard"], entry["key"])]
-        if entry["logvar"]:
-            stored.append(self._shards.read(entry["shard"], f"{entry['key']}.logvar"))
-        where = f"the latent of clip {entry['clip']} in {entry['shard']}"
-        if checksum(*stored) != entry["crc"]:
+        stored = [self._shards.read(window.shard, window.key)]
+        if window.logvar:
+            stored.append(self._shards.read(window.shard, f"{window.key}.logvar"))
+        where = f"the latent of clip {window.clip} in {window.shard}"
+        if checksum(*stored) != window.crc:
             raise GokuError(f"{where} is not what was written; {AGAIN}")
         z, *logvar = (torch.from_numpy(x).float() for x in stored)
         if not all(x.isfinite().all() for x in (z, *logvar)):
             raise GokuError(f"{where} holds NaN or infinity; {AGAIN}")
-        statistics = self.index.statistics
-        return statistics.normalize(z), statistics.scale((0.5 * logvar[0]).exp()) if logvar else None
+        scaled = self.statistics.scale((0.5 * logvar[0]).exp()) if logvar else None
+        return self.statistics.normalize(z), scaled
 
     def _label(self, text: Place) -> int | None:
         return None if self.classes is None else self.classes.get(text.key, len(self.classes))
@@ -268,7 +319,3 @@ class Latents:
         if checksum(states) != place.crc:
             raise GokuError(f"the text states {place.key} in {place.shard} are not what was written; {AGAIN}")
         return from_stored(states)
-
-
-def _place(entry: Any, choice: int) -> Place:
-    return Place(entry["text_shards"][choice], entry["text_keys"][choice], int(entry["text_crcs"][choice]))

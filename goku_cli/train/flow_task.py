@@ -18,7 +18,7 @@ from goku_cli.model.packing import PATCH, Pack, pack, patchify, shape_of, token_
 from goku_cli.model.presets import ModelConfig
 from goku_cli.model.transformer import Goku
 from goku_cli.model.ulysses import split_pack, true_lengths
-from goku_cli.train.data import Draw, Example, Latents
+from goku_cli.train.data import Draws, Example, Latents
 from goku_cli.train.lora import add_adapters, write_merged
 from goku_cli.train.packer import StepPlan, advice, plan_step
 from goku_cli.train.ranks import Ranks
@@ -100,14 +100,14 @@ class FlowTask:
         self.base = base
         add_adapters(self.model, self.recipe.lora)
 
-    def plan(self, step: int) -> tuple[list[Draw], StepPlan, dict[str, float | str]]:
+    def plan(self, step: int) -> tuple[Draws, StepPlan, dict[str, float | str]]:
         """Draw a step, give its samples to packs, and say how they lie; every rank computes the same."""
         settings = self.recipe.train
         draws = self.latents.draw(step, settings.tokens_per_step)
-        costs = [step_flops(self.config, draw.tokens, draw.text_tokens) for draw in draws]
-        tokens = [draw.tokens for draw in draws]
+        tokens, costs = draws.tokens, step_flops(self.config, draws.tokens, draws.text_tokens)
         planned = plan_step(costs, tokens, self.ranks.packs, settings.max_tokens * self.ranks.sequence)
-        figures: dict[str, float | str] = {"balance": planned.balance, "tokens": planned.tokens, "flops": sum(costs)}
+        flops = float(costs.sum())
+        figures: dict[str, float | str] = {"balance": planned.balance, "tokens": planned.tokens, "flops": flops}
         if hint := advice(costs, tokens, self.ranks.packs):
             figures["hint"] = hint
         return draws, planned, figures
@@ -119,7 +119,7 @@ class FlowTask:
             GokuError: nothing at all could be read, again and again.
         """
         draws, planned, figures = self.plan(step)
-        shortest = min(draws, key=lambda draw: draw.tokens)
+        shortest = draws[int(draws.tokens.argmin())]
         values = planned.tokens * self.config.latent_channels * 4
         batches, lost = [], []
         for members in planned.ranks[self.ranks.pack]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from goku_cli.errors import UsageError
 from goku_cli.manifest.held_out import mark_held_out
 from goku_cli.manifest.store import Manifest
@@ -16,6 +18,7 @@ from goku_cli.model.text import MAX_TOKENS
 from goku_cli.recipe import build
 from goku_cli.sizes import parse_size
 from goku_cli.train.forecast import Lengths, Machine, Plan
+from goku_cli.train.index import READ_ROWS
 from goku_cli.train.plan import check_predicts, latents_of
 from goku_cli.train.settings import Recipe, sized_model
 
@@ -55,16 +58,16 @@ def plan_of_manifest(recipe: Recipe, machine: Machine, manifest: Manifest, selec
     """
     mark_held_out(manifest)
     query, values, plan = latents_of(manifest, selection, recipe)
-    return _plan_of_rows(recipe, machine, plan["model"], manifest.query(query, values))
+    counted = f"SELECT shape, text_tokens, sum(weight) AS weight FROM ({query}) GROUP BY shape, text_tokens"
+    return _plan_of_rows(recipe, machine, plan["model"], manifest.query(counted, values))
 
 
 def plan_of_run(run: Path, recipe: Recipe, machine: Machine) -> Plan:
     """Plan for what lies in a prepared run's folder."""
-    import pandas as pd
-
     plan = json.loads((run / "recipe.json").read_text())
-    table = pd.read_parquet(run / "data.parquet", columns=["shape", "weight", "text_tokens"])
-    return _plan_of_rows(recipe, machine, plan["model"], table.to_dict("records"))
+    file = pq.ParquetFile(run / "data.parquet")
+    pieces = file.iter_batches(READ_ROWS, columns=["shape", "weight", "text_tokens"])
+    return _plan_of_rows(recipe, machine, plan["model"], (row for piece in pieces for row in piece.to_pylist()))
 
 
 def _plan_of_rows(recipe: Recipe, machine: Machine, model: dict[str, Any], rows: Iterable[Mapping[str, Any]]) -> Plan:

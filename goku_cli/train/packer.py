@@ -15,6 +15,7 @@ import numpy as np
 
 from goku_cli.errors import UsageError
 
+Numbers = Sequence[float] | np.ndarray
 Packs = list[list[int]]
 """Indices of a step's samples, pack by pack; a pack may be empty."""
 
@@ -31,7 +32,7 @@ class StepPlan:
     """Vision tokens of the step, over all ranks."""
 
 
-def plan_step(costs: Sequence[float], tokens: Sequence[int], ranks: int, max_tokens: int) -> StepPlan:
+def plan_step(costs: Numbers, tokens: Numbers, ranks: int, max_tokens: int) -> StepPlan:
     """Give every sample of a step its rank and its pack.
 
     Args:
@@ -43,45 +44,55 @@ def plan_step(costs: Sequence[float], tokens: Sequence[int], ranks: int, max_tok
     Raises:
         UsageError: a sample alone is longer than a pack may be.
     """
-    if max_tokens and max(tokens) > max_tokens:
-        raise UsageError(f"a sample has {max(tokens)} tokens, more than the {max_tokens} of max_tokens; raise that")
-    members = assign(costs, ranks)
-    totals = [sum(costs[i] for i in chosen) for chosen in members]
-    packs = [cut(chosen, tokens, max_tokens) for chosen in members]
+    sizes = np.asarray(tokens)
+    if max_tokens and sizes.max() > max_tokens:
+        raise UsageError(f"a sample has {sizes.max()} tokens, more than the {max_tokens} of max_tokens; raise that")
+    members, totals = assign(costs, ranks)
+    packs = [cut(chosen, sizes, max_tokens) for chosen in members]
     most = max(map(len, packs))
     even = [own + [[] for _ in range(most - len(own))] for own in packs]
-    return StepPlan(even, float(np.mean(totals) / max(totals)), sum(tokens))
+    return StepPlan(even, float(np.mean(totals) / max(totals)), int(sizes.sum()))
 
 
-def assign(costs: Sequence[float], ranks: int) -> list[list[int]]:
-    """Return the samples of each rank: the dearest first, each to the rank with the least cost so far."""
+def assign(costs: Numbers, ranks: int) -> tuple[list[list[int]], list[float]]:
+    """Return the samples of each rank, and their cost: the dearest first, each to the rank with the least so far."""
     members: list[list[int]] = [[] for _ in range(ranks)]
     loads = [(0.0, rank) for rank in range(ranks)]
-    for i in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
-        load, rank = heapq.heappop(loads)
+    order = np.argsort(-np.asarray(costs), kind="stable")
+    for i, cost in zip(order.tolist(), np.asarray(costs)[order].tolist(), strict=True):
+        load, rank = loads[0]
         members[rank].append(i)
-        heapq.heappush(loads, (load + costs[i], rank))
-    return members
+        heapq.heapreplace(loads, (load + cost, rank))
+    return members, [load for load, _ in sorted(loads, key=lambda one: one[1])]
 
 
-def cut(members: Sequence[int], tokens: Sequence[int], max_tokens: int) -> Packs:
+def cut(members: Sequence[int], tokens: Numbers, max_tokens: int) -> Packs:
     """Cut a rank's samples into packs of at most `max_tokens`, the longest first into the first that has room."""
-    packs: list[tuple[int, list[int]]] = []
-    for i in sorted(members, key=lambda i: (-tokens[i], i)):
-        for place, (held, pack) in enumerate(packs):
-            if not max_tokens or held + tokens[i] <= max_tokens:
-                pack.append(i)
-                packs[place] = (held + tokens[i], pack)
-                break
-        else:
-            packs.append((tokens[i], [i]))
-    return [pack for _, pack in packs]
+    chosen = np.sort(np.asarray(members, np.int64))
+    order = chosen[np.argsort(-np.asarray(tokens)[chosen], kind="stable")]
+    sizes = np.asarray(tokens)[order].tolist()
+    if not max_tokens:
+        return [order.tolist()] if len(order) else []
+    packs: Packs = []
+    room: list[int] = []
+    first, before = 0, 0
+    for i, size in zip(order.tolist(), sizes, strict=True):
+        first = first if size == before else 0  # what has no room for a sample has none for another like it
+        while first < len(packs) and room[first] < size:
+            first += 1
+        if first == len(packs):
+            packs.append([])
+            room.append(max_tokens)
+        packs[first].append(i)
+        room[first] -= size
+        before = size
+    return packs
 
 
-def advice(costs: Sequence[float], tokens: Sequence[int], ranks: int) -> str:
+def advice(costs: Numbers, tokens: Numbers, ranks: int) -> str:
     """Return what would balance steps like this one better; nothing when one long sample is not the cause."""
-    share = sum(costs) / ranks
-    if max(costs) <= share:
+    share = np.sum(costs) / ranks
+    if np.max(costs) <= share:
         return ""
-    needed = sum(tokens) * max(costs) / share
-    return f"one sample of {max(tokens)} tokens costs more than a rank's share; try tokens_per_step = {needed:.0f}"
+    needed = np.sum(tokens) * np.max(costs) / share
+    return f"one sample of {np.max(tokens)} tokens costs more than a rank's share; try tokens_per_step = {needed:.0f}"

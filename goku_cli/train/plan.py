@@ -5,10 +5,16 @@ A run's folder is named by its recipe and its data (`runs/shapes-1a2b3c4d`); whi
 """
 
 import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from goku_cli.errors import UsageError
@@ -25,13 +31,15 @@ from goku_cli.publish import publish
 from goku_cli.recipe import build
 from goku_cli.train.boards import check_boards
 from goku_cli.train.classes import classes_of
+from goku_cli.train.index import NEEDED, READ_ROWS, write_index
 from goku_cli.train.runs import choose, samples
 from goku_cli.train.settings import Recipe, sized_model
 
 # Latents of one encoder with the weight and the encoded captions of their clip: the caption that was chosen, with
 # and without what was appended to it. A clip whose caption contradicts what was measured is not trained on.
 LATENTS = """
-SELECT latents.clip, latents.shard, latents.key, latents.shape, latents.frames, latents.logvar, latents.crc,
+SELECT latents.clip, latents.start_us, latents.flipped, latents.shard, latents.key, latents.shape, latents.frames,
+    latents.logvar, latents.crc,
     latents.clip IN (SELECT clip FROM held_out) AS held_out, selections.weight,
     texts.text_shards, texts.text_keys, texts.text_tokens, texts.text_sources, texts.text_crcs
 FROM latents JOIN selections USING (clip) JOIN (
@@ -85,7 +93,7 @@ class Run:
 def prepare(
     manifest: Manifest, selection: str, recipe: Recipe, name: str, runs: Path, named: Path | None = None
 ) -> Run:
-    """Write `recipe.json` and `data.parquet` into the run's folder and return the run; with `named` it is that one.
+    """Write `recipe.json` and the rows into the run's folder and return the run; with `named` it is that one.
 
     Raises:
         UsageError: the selection has no clips, no latents or no encoded captions, or its latents are not of the VAE
@@ -102,32 +110,83 @@ def prepare(
     else:
         query, values, plan = latents_of(manifest, selection, recipe)
         data |= plan.pop("data")
-    rows = manifest.query(query, values)
-    if not rows:
-        raise UsageError(f"nothing to train on in {manifest.path}#{selection}; look with: goku show {manifest.path}")
-    _check_lengths(rows, recipe)
-    if recipe.kind != "vae":
-        check_shards(manifest, {shard for row in rows for shard in (row["shard"], *row["text_shards"])})
-    plan |= {
-        "recipe": asdict(recipe), "data": data, "root": str(manifest.path.parent.absolute()), "samples": samples(rows),
-    }  # fmt: skip
-    chosen = choose(plan, name, runs, named)
-    folder = chosen.folder
-    chosen.keep(plan)
-    if named is not None or not _is_exported(folder / "data.parquet"):
-        with publish(folder / "data.parquet") as temporary:
-            manifest.export(query, temporary, values)
-    with publish(folder / "recipe.json") as temporary:
+    with exported(manifest, query, values, runs) as found:
+        if not found.count:
+            where = f"{manifest.path}#{selection}"
+            raise UsageError(f"nothing to train on in {where}; look with: goku show {manifest.path}")
+        if recipe.kind != "vae":
+            _check_lengths(found, recipe)
+            check_shards(manifest, found.shards())
+        plan |= {
+            "recipe": asdict(recipe), "data": data, "root": str(manifest.path.parent.absolute()),
+            "samples": samples(found.path),
+        }  # fmt: skip
+        chosen = choose(plan, name, runs, named)
+        chosen.keep(plan)
+        _keep_data(found.path, chosen.folder, anew=named is not None, latents=recipe.kind != "vae")
+        clips = found.clips()
+    with publish(chosen.folder / "recipe.json") as temporary:
         temporary.write_text(json.dumps(plan, indent=1) + "\n")
-    return Run(folder, recipe, len({row["clip"] for row in rows}), chosen.remark)
+    return Run(chosen.folder, recipe, clips, chosen.remark)
 
 
-def _is_exported(path: Path) -> bool:
-    return path.exists() and "held_out" in pq.read_schema(path).names  # of before sources were held out it is made anew
+@dataclass(frozen=True)
+class Exported:
+    """The rows that a run reads, in a file."""
+
+    path: Path
+    count: int
+
+    def column(self, name: str) -> Iterator[pa.Array]:
+        """Yield a column piece by piece."""
+        for batch in pq.ParquetFile(self.path).iter_batches(READ_ROWS, columns=[name]):
+            yield batch.column(0)
+
+    def clips(self) -> int:
+        """Return how many clips they are of; rows of a clip are neighbors."""
+        count, last = 0, None
+        for piece in self.column("clip"):
+            ids = piece.to_numpy(zero_copy_only=False)
+            count += int((ids[1:] != ids[:-1]).sum()) + (ids[0] != last)
+            last = ids[-1]
+        return count
+
+    def shards(self) -> set[str]:
+        """Return all files of latents and of text states."""
+        found = {name for piece in self.column("shard") for name in piece.unique().to_pylist()}
+        return found.union(*(piece.flatten().unique().to_pylist() for piece in self.column("text_shards")))
+
+    def longest(self) -> int:
+        """Return the vision tokens of the longest latent."""
+        shapes = (np.unique(piece.flatten().to_numpy().reshape(-1, 4), axis=0) for piece in self.column("shape"))
+        return max(token_count(shape) for some in shapes for shape in some.tolist())
 
 
-def _check_lengths(rows: list[Row], recipe: Recipe) -> None:
-    longest = max((token_count(row["shape"]) for row in rows if "shape" in row), default=0)
+@contextmanager
+def exported(manifest: Manifest, query: str, values: Row, folder: Path) -> Iterator[Exported]:
+    """Write a query's rows into a file that is gone afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".{uuid.uuid4().hex[:8]}.parquet"
+    try:
+        manifest.export(query, path, values)
+        yield Exported(path, pq.ParquetFile(path).metadata.num_rows)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _keep_data(found: Path, folder: Path, *, anew: bool, latents: bool) -> None:
+    """Let a run's folder have the rows, as they are and as columns, where they are not there yet."""
+    there = folder / "data.parquet"
+    if anew or not there.exists() or not set(pq.read_schema(there).names) >= (NEEDED if latents else {"held_out"}):
+        with publish(there) as temporary:
+            shutil.copyfile(found, temporary)
+        shutil.rmtree(folder / "index", ignore_errors=True)
+    if latents and not (folder / "index").exists():
+        write_index(there, folder / "index")
+
+
+def _check_lengths(found: Exported, recipe: Recipe) -> None:
+    longest = found.longest()
     most = recipe.train.max_tokens * recipe.parallel.sequence
     if most and longest > most:
         raise UsageError(f"a latent has {longest} tokens, more than the {most} that max_tokens and sequence allow; "

@@ -5,6 +5,7 @@ faults may change on the way. So the same command goes on with the same run, ano
 one, which says what is different, and a run that is named goes on whatever is different.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -12,11 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pandas.util import hash_array
 
 from goku_cli.errors import UsageError
 from goku_cli.model import checkpoint
 from goku_cli.recipe import build, changes, fingerprint
+from goku_cli.train.index import READ_ROWS
 from goku_cli.train.settings import Recipe
 
 HOW = ("parallel", "faults", "watch")
@@ -25,8 +30,8 @@ HOW_TO_TRAIN = (
     "max_tokens", "attention", "compile", "recompute", "save_every", "log_every", "eval_every", "keep", "keep_every",
 )  # fmt: skip
 """Keys of [train] that do not, either."""
-SAMPLE = ("clip", "key", "start_us", "end_us", "weight", "text_keys")
-"""What of a row of the data changes what is learned."""
+WINDOW, CLIP = ("key", "text_keys"), ("clip", "start_us", "end_us")
+"""What of a row of latents, or of clips, changes what is learned, beside its weight."""
 FIXED = (
     "kind", "size", "model", "lora", "vae.base_dim", "vae.latent_channels", "train.optimizer", "train.ema",
     "train.ema_lengths", "objective.kind", "objective.predicts", "text",
@@ -51,9 +56,27 @@ class Choice:
             plan["data"]["statistics"] = before["data"]["statistics"]
 
 
-def samples(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return a name of the rows that a run learns from."""
-    return fingerprint([[row.get(name) for name in SAMPLE] for row in rows])
+def samples(parquet: Path) -> str:
+    """Return a name of the rows that a run learns from, in their order."""
+    file, digest = pq.ParquetFile(parquet), hashlib.sha256()
+    known = set(file.schema_arrow.names)
+    columns = [name for name in (*(WINDOW if "key" in known else CLIP), "weight") if name in known]
+    for batch in file.iter_batches(READ_ROWS, columns=columns):
+        told = np.zeros(len(batch), np.uint64)
+        for column in batch.columns:
+            told = told * np.uint64(31) + _hashes(column)
+        digest.update(told.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _hashes(column: pa.Array) -> np.ndarray:
+    """Return a number for each of a column's values; for a list, of its members in order."""
+    if not pa.types.is_list(column.type):
+        return hash_array(column.to_numpy(zero_copy_only=False))
+    inner, ends = _hashes(column.flatten()), column.offsets.to_numpy() - column.offsets[0].as_py()
+    place = np.arange(len(inner)) - np.repeat(ends[:-1], np.diff(ends))
+    sums = np.concatenate(([0], np.cumsum(inner * (2 * place + 1).astype(np.uint64)))).astype(np.uint64)
+    return sums[ends[1:]] - sums[ends[:-1]]
 
 
 def choose(plan: Plan, name: str, runs: Path, named: Path | None = None) -> Choice:
@@ -127,9 +150,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
     try:
         plan: dict[str, Any] = json.loads((folder / "recipe.json").read_text())
         if "samples" not in plan:  # it was begun before they were named
-            table = pd.read_parquet(folder / "data.parquet")
-            lists = {name: table[name].map(list) for name in ("text_keys",) if name in table}
-            plan["samples"] = samples(table.assign(**lists).to_dict("records"))
+            plan["samples"] = samples(folder / "data.parquet")
         build(Recipe, plan["recipe"], where=str(folder))
     except (OSError, ValueError, KeyError, UsageError):
         return None

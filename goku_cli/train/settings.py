@@ -165,6 +165,15 @@ class Flow:
     sample_posterior: bool = False
     """Draw latents from the VAE's posterior, anew each time, instead of taking its mean."""
 
+    def __post_init__(self) -> None:
+        if self.image_share not in (0, 1) and not 0.001 <= self.image_share <= 0.999:
+            raise UsageError(
+                f"[flow] image_share must be 0, 1 or between, from 0.001 to 0.999, not {self.image_share:g}"
+            )
+        for name in ("text_dropout", "image_dropout", "last_frame_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"[flow] {name} must be between 0 and 1, not {getattr(self, name):g}")
+
 
 @dataclass(frozen=True)
 class Lora:

@@ -8,13 +8,15 @@ from torch import Tensor
 
 from goku_cli.errors import GokuError
 from goku_cli.model import checkpoint
+from goku_cli.model.codec import Statistics
 from goku_cli.model.objective import Objective
 from goku_cli.model.presets import ModelConfig
 from goku_cli.model.transformer import Goku
 from goku_cli.recipe import build
 from goku_cli.train.classes import labels
-from goku_cli.train.data import Index, Latents, Place
+from goku_cli.train.data import Latents
 from goku_cli.train.flow_task import FlowTask
+from goku_cli.train.index import Index, Place
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Recipe
 from goku_cli.train.step import Task
@@ -27,12 +29,12 @@ def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, ranks: Ranks) -> 
         import pandas as pd
 
         return VaeTask(recipe, pd.read_parquet(run / "data.parquet"), ranks.rank, ranks.world)
-    index = Index.read(run / "data.parquet")
     shown = recipe.flow
+    frozen = build(Statistics, plan["data"]["statistics"], where="recipe.json")
     latents = Latents(
-        index, Path(plan["root"]), Place(*plan["null_text"]), seed=recipe.train.seed, image_share=shown.image_share,
-        text_dropout=shown.text_dropout, image_dropout=shown.image_dropout, last_frame_share=shown.last_frame_share,
-        sample_posterior=shown.sample_posterior, classes=labels(plan["data"]),
+        Index.open(run / "index"), frozen, Path(plan["root"]), Place(*plan["null_text"]), seed=recipe.train.seed,
+        image_share=shown.image_share, text_dropout=shown.text_dropout, image_dropout=shown.image_dropout,
+        last_frame_share=shown.last_frame_share, sample_posterior=shown.sample_posterior, classes=labels(plan["data"]),
     )  # fmt: skip
     config = build(ModelConfig, plan["model"], where="recipe.json")
     objective = build(Objective, plan["objective"], where="recipe.json")
