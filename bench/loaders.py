@@ -33,14 +33,14 @@ options = parser.parse_args()
 
 
 def packed(task, examples, weight):
-    return [task._batch(examples, weight, 0)]
+    return [task.steps._batch(examples, weight, 0)]
 
 
 def bucketed(task, examples, weight):
     shapes = defaultdict(list)
     for example in examples:
         shapes[example.latent.shape].append(example)
-    return [task._batch(alike, weight, 0) for alike in shapes.values()]
+    return [task.steps._batch(alike, weight, 0) for alike in shapes.values()]
 
 
 def padded(task, examples, weight):
@@ -51,7 +51,7 @@ def padded(task, examples, weight):
             x, [n for have, want in reversed(list(zip(x.shape, largest, strict=True))) for n in (0, want - have)]
         )
 
-    return [task._batch([replace(e, latent=fill(e.latent), x_0=fill(e.x_0)) for e in examples], weight, 0)]
+    return [task.steps._batch([replace(e, latent=fill(e.latent), x_0=fill(e.x_0)) for e in examples], weight, 0)]
 
 
 def main() -> None:
@@ -64,8 +64,8 @@ def main() -> None:
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-3)
     rates = defaultdict(list)
     for step in range(options.steps):
-        draws = task.latents.draw(step, options.tokens)
-        examples = [task.latents.read(draw) for draw in draws]
+        draws = task.steps.latents.draw(step, options.tokens)
+        examples = [task.steps.latents.read(draw) for draw in draws]
         useful = sum(draw.tokens for draw in draws)
         for way in (packed, bucketed, padded):
             batches = way(task, examples, 1 / useful)

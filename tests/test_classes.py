@@ -9,9 +9,9 @@ from test_flow_task import RECIPE
 
 from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.train.flow_task import first_frame, last_frame
 from goku_cli.train.plan import prepare
 from goku_cli.train.ranks import Ranks
+from goku_cli.train.steps import first_frame, last_frame
 from goku_cli.train.tasks import make_task
 
 MODEL = {"text_dim": 0, "image_condition": True, "last_frame": True}
@@ -37,8 +37,8 @@ def test_every_caption_is_a_label_and_a_dropped_one_is_the_last(path):
     plan = json.loads((run.folder / "recipe.json").read_text())
     assert [row["text"] for row in plan["data"]["classes"]] == names
     task = make_task(run.folder, plan, run.recipe, Ranks())
-    draws = [draw for step in range(20) for draw in task.latents.draw(step, 200)]
-    examples = [task.latents.read(draw) for draw in draws]
+    draws = [draw for step in range(20) for draw in task.steps.latents.draw(step, 200)]
+    examples = [task.steps.latents.read(draw) for draw in draws]
     labels = {example.source == "dropped": set() for example in examples}
     for draw, example in zip(draws, examples, strict=True):
         labels[example.source == "dropped"].add(example.label)

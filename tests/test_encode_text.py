@@ -112,7 +112,7 @@ def test_a_run_learns_from_states_in_bytes(tmp_path):
         rows = manifest.query("SELECT text_id, shard, key, settings FROM text_states JOIN encoders ON id = encoder")
     plan = json.loads((run.folder / "recipe.json").read_text())
     assert plan["model"]["text_dim"] == 96
-    latents = make_task(run.folder, plan, recipe, Ranks()).latents
+    latents = make_task(run.folder, plan, recipe, Ranks()).steps.latents
     text = latents.read(latents.draw(0, 1)[0]).text
     reader = ShardReader(tmp_path)
     exact = [reader.read(r["shard"], r["key"]) for r in rows if json.loads(r["settings"])["dtype"] == "float32"]

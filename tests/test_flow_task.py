@@ -26,6 +26,7 @@ from goku_cli.train.index import Index, Place
 from goku_cli.train.plan import prepare
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Flow, Optimization, Recipe
+from goku_cli.train.steps import Steps
 
 DATA = Objective(predicts="data")
 RECIPE = Recipe("flow", Optimization(steps=4, tokens_per_step=200, lr=1e-3), size="nano", flow=Flow(text_dropout=0.3))
@@ -57,7 +58,7 @@ def task(run, rank=0, world=1, sequence=1, objective=None, **settings):
     latents = of(run, null_text=Place(*plan["null_text"]), text_dropout=0.3)
     ranks = Ranks(rank, world, sequence)
     config = build(ModelConfig, plan["model"], where="plan")
-    made = FlowTask(recipe, config, objective or Objective(), latents, ranks)
+    made = FlowTask(Steps(recipe, config, objective or Objective(), latents, ranks))
     generator = torch.Generator().manual_seed(1)
     for parameter in made.model.parameters():  # awake: at the start all gradients but the last layer's are zero
         torch.nn.init.normal_(parameter, std=0.05, generator=generator)
@@ -105,12 +106,12 @@ def test_predicted_data_cost_what_their_velocity_does_each_sample_at_its_own_tim
 @pytest.mark.parametrize(("samples", "degree"), [(8, 2), (8, 7), (2, 7)])
 def test_a_stretch_of_a_pack_costs_what_it_does_in_the_whole(run, samples, degree):
     """Seven stretches of 240 tokens are filled up at the end of two samples, and of 30 the last has no true one."""
-    examples = task(run).latents.held_out(9)[::-1][-samples:]
+    examples = task(run).steps.latents.held_out(9)[::-1][-samples:]
     t_B = torch.linspace(0.05, 0.99, len(examples))
 
     def errors(**place):
         one = task(run, objective=DATA, **place)
-        return one._errors(lambda pack, t: pack.tokens / 2, one._corrupted(examples, t_B, 1.0, 0))
+        return one._errors(lambda pack, t: pack.tokens / 2, one.steps.corrupted(examples, t_B, 1.0, 0))
 
     stretches = [errors(rank=rank, world=degree, sequence=degree) for rank in range(degree)]
     torch.testing.assert_close(torch.cat(stretches), errors())
@@ -118,9 +119,9 @@ def test_a_stretch_of_a_pack_costs_what_it_does_in_the_whole(run, samples, degre
 
 def test_the_right_data_cost_nothing_at_any_time(run):
     one = task(run, objective=DATA)
-    examples = one.latents.held_out(9)
+    examples = one.steps.latents.held_out(9)
     x_1 = patchify([example.latent for example in examples])
-    batch = one._corrupted(examples, torch.linspace(0.05, 0.999, len(examples)), 1.0, 0)
+    batch = one.steps.corrupted(examples, torch.linspace(0.05, 0.999, len(examples)), 1.0, 0)
     assert float(one._errors(lambda pack, t: x_1, batch).max()) == 0
     assert float(one._errors(lambda pack, t: x_1 + 0.01, batch).min()) > 1e-4
 
@@ -181,12 +182,12 @@ def test_of_clips_without_their_first_frame_half_are_without_their_text(run):
 
 def test_noise_belongs_to_the_sample_and_the_step(run):
     one = task(run)
-    draws = one.latents.draw(5, 200)
-    assert list(draws) == list(task(run).latents.draw(5, 200))
-    assert list(draws) != list(one.latents.draw(5, 200))  # the data have gone on
-    noises = [one.latents.read(draw).x_0.flatten()[:8] for draw in draws]
+    draws = one.steps.latents.draw(5, 200)
+    assert list(draws) == list(task(run).steps.latents.draw(5, 200))
+    assert list(draws) != list(one.steps.latents.draw(5, 200))  # the data have gone on
+    noises = [one.steps.latents.read(draw).x_0.flatten()[:8] for draw in draws]
     assert len({tuple(values.tolist()) for values in noises}) == len(draws)
-    rows = [{draw.row for draw in one.latents.draw(step, 200)} for step in range(20)]
+    rows = [{draw.row for draw in one.steps.latents.draw(step, 200)} for step in range(20)]
     shared = sum(len(a & b) / len(a) for a, b in itertools.pairwise(rows)) / 19
     assert shared < 0.5  # each step draws its own rows; about a quarter of so small a set is drawn in any step
 
@@ -195,7 +196,7 @@ def test_noise_belongs_to_the_sample_and_the_step(run):
     ("images", "videos", "measured"), [(20, 3, (3, 3)), (20, 1, (5, 1)), (2, 9, (2, 4)), (0, 9, (0, 6))]
 )
 def test_an_image_heavy_set_is_measured_on_its_videos_too(run, images, videos, measured):
-    latents = task(run).latents
+    latents = task(run).steps.latents
     of_kind = [np.flatnonzero(kind)[0] for kind in (latents.index.rows["image"], ~latents.index.rows["image"])]
     chosen = np.repeat(of_kind, (images, videos))
     rows = {name: column[chosen] for name, column in latents.index.rows.items()}
@@ -220,8 +221,8 @@ def test_losses_are_told_by_time_and_by_sample(run):
 
 def test_a_latent_with_nan_is_named(run, tmp_path):
     one = task(run)
-    draw = one.latents.draw(0, 1)[0]
-    index = one.latents.index
+    draw = one.steps.latents.draw(0, 1)[0]
+    index = one.steps.latents.index
     entry = index.window(draw.row)
     nothing = torch.full(entry.shape, float("nan")).numpy()
     write_shard(tmp_path / entry.shard, {entry.key: nothing})
@@ -233,12 +234,12 @@ def test_a_latent_with_nan_is_named(run, tmp_path):
     broken = of(run, other(index, crc=crc), tmp_path)
     with pytest.raises(GokuError, match=f"clip {entry.clip}.*NaN"):
         broken.read(draw)
-    one.latents.text(one.latents.null_text)  # without this one nothing can be trained
-    one.latents._shards = broken._shards
+    one.steps.latents.text(one.steps.latents.null_text)  # without this one nothing can be trained
+    one.steps.latents._shards = broken._shards
     step = one.prepare(1)  # whatever cannot be read is left out and told, and the step is made without it
     assert step.lost
     assert all("damaged" in reason or "not what was written" in reason for reason in step.lost)
-    one.latents._shards = ShardReader(tmp_path / "gone")
+    one.steps.latents._shards = ShardReader(tmp_path / "gone")
     assert not any(batch.weight for batch in one.prepare(2).batches)
     with pytest.raises(GokuError, match="no sample of 3 steps in a row could be read.*missing"):
         one.prepare(3)
@@ -270,7 +271,7 @@ def test_an_epoch_has_every_row_as_often_as_its_weight_says():
 
 
 def test_a_latent_is_read_once_and_stays_in_memory(run, monkeypatch):
-    latents = task(run).latents
+    latents = task(run).steps.latents
     draw = latents.draw(0, 1)[0]
     first = latents.read(draw).latent
     monkeypatch.setattr(latents._shards, "read", None)

@@ -70,6 +70,7 @@ def folder(tmp_path_factory):
         for step in (STOPS if stage == 1 else (5,))
     ]
     ranks_do(2, train_all, [*again, stopped_at(muon, 5, "againmuon-5", zero_stage=0)])
+    ranks_do(2, train_all, [stopped_at(whole[1], 5, "read-elsewhere", zero_stage=1, readers=2)])
     other = [stopped_at(run, 5, f"alone{stage}", zero_stage=(stage + 1) % 4) for stage, run in whole.items()]
     ranks_do(1, train_all, other)
     return folder / "runs"
@@ -84,6 +85,12 @@ def test_a_resumed_run_has_the_same_losses_bit_for_bit(folder, stage, step):
     for name in ("model.safetensors", "ema.safetensors", "ema-0.99.safetensors"):
         path = f"step-{STEPS:06d}/{name}"
         assert (again / path).read_bytes() == (whole / path).read_bytes()
+
+
+def test_processes_that_read_ahead_read_the_same(folder):
+    for what in ("loss", "norm", "held_out_loss"):
+        expected = {at: value for at, value in told(folder / "whole1", what).items() if at > 5}
+        assert told(folder / "read-elsewhere", what) == expected
 
 
 @pytest.mark.parametrize("stage", range(4))

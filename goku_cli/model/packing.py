@@ -9,7 +9,7 @@ Shapes: B samples, N vision tokens, M text tokens of width E.
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +96,13 @@ class Sequences:
         runs = tuple((len(list(run)), length) for length, run in itertools.groupby(lengths))
         return cls(tuple(lengths), starts, sample, max(lengths, default=0), runs)
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Sequences":
+        """Return the same with every tensor changed."""
+        return replace(self, cu_seqlens=change(self.cu_seqlens), sample=change(self.sample))
+
     def to(self, device: torch.device) -> "Sequences":
         """Return the same on another device."""
-        return replace(self, cu_seqlens=self.cu_seqlens.to(device), sample=self.sample.to(device))
+        return self.map(lambda x: x.to(device))
 
     def spread(self, values_BD: Tensor) -> Tensor:
         """Repeat one row per sample (B, D) to one per token: (N, D), or (1, D) where there is but one sample.
@@ -150,13 +154,17 @@ class Pack:
     split: "Split | None" = None
     """Set when this is one rank's stretch of a pack (model/ulysses.py); `shapes` are then those of the whole."""
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Pack":
+        """Return the same pack with every tensor changed."""
+        tensors: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        split = None if self.split is None else self.split.map(change)
+        return replace(self, vision=self.vision.map(change), words=self.words.map(change), split=split, **tensors)
+
     def to(self, device: torch.device) -> "Pack":
         """Return the same pack on another device."""
-        tensors: dict[str, Any] = {
-            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        split = None if self.split is None else self.split.to(device)
-        return replace(self, vision=self.vision.to(device), words=self.words.to(device), split=split, **tensors)
+        return self.map(lambda x: x.to(device))
 
 
 def pack(

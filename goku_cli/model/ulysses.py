@@ -9,7 +9,7 @@ more.
 Shapes: N tokens of a whole pack, n of one rank, H heads, h of one rank, D head dimension.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,9 +54,9 @@ class Split:
         came: Tensor = Exchange.apply(sent, [mine] * self.degree, counts, self.group)
         return came.transpose(0, 1)
 
-    def to(self, device: torch.device) -> "Split":
-        """Return the same on another device."""
-        return replace(self, whole=self.whole.to(device))
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Split":
+        """Return the same with every tensor changed."""
+        return replace(self, whole=self.whole.map(change))
 
 
 class Exchange(torch.autograd.Function):

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -178,6 +178,10 @@ class Latents:
 
         `classes` are those of a class-conditional model, by the key of their text states.
         """
+        self._about = (index, statistics, root, null_text), {
+            "seed": seed, "image_share": image_share, "text_dropout": text_dropout, "image_dropout": image_dropout,
+            "last_frame_share": last_frame_share, "sample_posterior": sample_posterior, "classes": classes,
+        }  # fmt: skip
         self.index = index
         self.statistics = statistics
         self.sample_posterior = sample_posterior
@@ -201,6 +205,10 @@ class Latents:
         groups = [np.flatnonzero(kind & trained & (weights > 0)).astype(np.uint32) for kind in (is_image, ~is_image)]
         self._orders = [Order(rows, weights[rows], seed, "order", kind) for kind, rows in enumerate(groups)]
         self._image_share = image_share if all(map(len, groups)) else float(len(groups[1]) == 0)
+
+    def __reduce__(self) -> Any:
+        """Let another process have the same at the same position, and open files of its own."""
+        return _again, (*self._about, self.position)
 
     def draw(self, step: int, tokens: int) -> Draws:
         """Return the samples that follow `position`, at least `tokens` vision tokens and less than one sample more:
@@ -319,3 +327,9 @@ class Latents:
         if checksum(states) != place.crc:
             raise GokuError(f"the text states {place.key} in {place.shard} are not what was written; {AGAIN}")
         return from_stored(states)
+
+
+def _again(about: tuple[Any, ...], options: dict[str, Any], position: list[int]) -> Latents:
+    made = Latents(*about, **options)
+    made.position = list(position)
+    return made

@@ -1,7 +1,6 @@
-"""Training the transformer on packed latents: what a step's packs are, and their loss."""
+"""Training the transformer on packed latents (train/steps.py): losses of packs, by sample, and of what is held out."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,51 +8,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from goku_cli.errors import GokuError
 from goku_cli.model import process
 from goku_cli.model.checkpoint import read_weights
 from goku_cli.model.flops import step_flops
-from goku_cli.model.objective import Objective
-from goku_cli.model.packing import PATCH, Pack, pack, patchify, shape_of, token_count
-from goku_cli.model.presets import ModelConfig
+from goku_cli.model.packing import token_count
 from goku_cli.model.transformer import Goku
-from goku_cli.model.ulysses import split_pack, true_lengths
-from goku_cli.train.data import Draws, Example, Latents
+from goku_cli.train.ahead import Ahead, Readers, Source
 from goku_cli.train.lora import add_adapters, write_merged
-from goku_cli.train.packer import StepPlan, advice, plan_step
-from goku_cli.train.ranks import Ranks
-from goku_cli.train.settings import Recipe
+from goku_cli.train.packer import plan_step
 from goku_cli.train.step import Step
+from goku_cli.train.steps import Batch, Steps
 
 HELD_OUT_EXAMPLES = 128
 HELD_OUT_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
-BARREN_STEPS = 3
-"""Steps in a row of which nothing can be read before a run ends: that is no bad sample, but a disk that is gone."""
+GPU_READERS = 2
+"""Processes that prepare steps for each rank that has a GPU: a thread of the rank holds up its launches of kernels."""
 TIME_BINS = 5
 KINDS = ("images", "videos")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One pack, or this rank's stretch of it, on its way to the loss: B samples in N tokens."""
-
-    x_t: Pack
-    t_B: Tensor
-    target: Tensor
-    """(N, 4C), of the true tokens"""
-    weight: float
-    """What the sum of squared errors is multiplied by, so that the ranks' mean is that of the step's tokens."""
-    rows: list[dict[str, Any]]
-    """What is told of each sample beside its loss."""
-
-    def to(self, device: torch.device) -> "Batch":
-        """Return the same on another device."""
-        return Batch(self.x_t.to(device), self.t_B.to(device), self.target.to(device), self.weight, self.rows)
-
-    def sums(self, error_N: Tensor) -> Tensor:
-        """Return the sum of every sample's squared errors (B,)."""
-        sample_N = self.x_t.vision.sample[: len(error_N)]
-        return error_N.new_zeros(len(self.rows)).index_add_(0, sample_N, error_N)
 
 
 class Seen:
@@ -75,14 +46,10 @@ class Seen:
 class FlowTask:
     """What the loop asks of a kind of training (train/step.py), for the transformer."""
 
-    def __init__(
-        self, recipe: Recipe, config: ModelConfig, objective: Objective, latents: Latents, ranks: Ranks
-    ) -> None:
-        self.recipe = recipe
-        self.objective = objective
-        self.latents = latents
-        self.ranks = ranks
-        self.config = config
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+        self.recipe, self.config, self.objective, self.ranks = steps.recipe, steps.config, steps.objective, steps.ranks
+        recipe, config = self.recipe, self.config
         torch.manual_seed(recipe.train.seed)
         self.model = Goku(config)
         self.model.recompute_with(recipe.train.recompute)
@@ -93,85 +60,26 @@ class FlowTask:
         self.base = Path()
         """The checkpoint whose weights adapters are added to."""
         self._since_log, self._since_save = Seen(), Seen()
-        self._barren = 0
 
     def adapt(self, base: Path) -> None:
         """Train adapters beside the weights that the model has now, those of the checkpoint `base`."""
         self.base = base
         add_adapters(self.model, self.recipe.lora)
 
-    def plan(self, step: int) -> tuple[Draws, StepPlan, dict[str, float | str]]:
-        """Draw a step, give its samples to packs, and say how they lie; every rank computes the same."""
-        settings = self.recipe.train
-        draws = self.latents.draw(step, settings.tokens_per_step)
-        tokens, costs = draws.tokens, step_flops(self.config, draws.tokens, draws.text_tokens)
-        planned = plan_step(costs, tokens, self.ranks.packs, settings.max_tokens * self.ranks.sequence)
-        flops = float(costs.sum())
-        figures: dict[str, float | str] = {"balance": planned.balance, "tokens": planned.tokens, "flops": flops}
-        if hint := advice(costs, tokens, self.ranks.packs):
-            figures["hint"] = hint
-        return draws, planned, figures
-
     def prepare(self, step: int) -> Step:
-        """Read this rank's packs of a step, x_t of every sample at its own time.
-
-        Raises:
-            GokuError: nothing at all could be read, again and again.
-        """
-        draws, planned, figures = self.plan(step)
-        shortest = draws[int(draws.tokens.argmin())]
-        values = planned.tokens * self.config.latent_channels * 4
-        batches, lost = [], []
-        for members in planned.ranks[self.ranks.pack]:
-            examples = []
-            for draw in [draws[i] for i in members]:
-                try:
-                    examples.append(self.latents.read(draw))
-                except GokuError as error:
-                    lost.append(str(error))
-            # A rank that has nothing keeps the others company with a sample that counts for nothing.
-            weight = self.ranks.world / values if examples else 0.0
-            batches.append(self._batch(examples or [self.latents.blank(shortest)], weight, step))
-        self._barren = self._barren + 1 if lost and not any(batch.weight for batch in batches) else 0
-        if self._barren == BARREN_STEPS:
-            raise GokuError(f"no sample of {BARREN_STEPS} steps in a row could be read, e.g. {lost[-1]}")
-        return Step(batches, list(self.latents.position), figures, lost)
+        """Read this rank's packs of a step."""
+        return self.steps.prepare(step)
 
     def go_to(self, position: list[int]) -> None:
         """Let the next step's samples be those that follow this position."""
-        self.latents.position = [*position, 0, 0][:4]  # a checkpoint of before the tokens were counted has two numbers
+        self.steps.go_to(position)
 
-    def _batch(self, examples: list[Example], weight: float, step: int) -> Batch:
-        # Equally long samples side by side are attended to in one call on a CPU.
-        examples = sorted(examples, key=lambda example: (example.latent.shape, len(example.text)))
-        u_B = torch.tensor([example.u for example in examples])
-        shapes = [shape_of(example.latent) for example in examples]
-        t_B = process.training_times(self.objective, u_B.double(), shapes).float()
-        return self._corrupted(examples, t_B, weight, step)
-
-    def _corrupted(self, examples: Sequence[Example], t_B: Tensor, weight: float, step: int) -> Batch:
-        x_1 = pack(
-            [example.latent for example in examples],
-            # A model that has no cross-attention reads no text.
-            [example.text if self.config.text_dim else example.text[:0] for example in examples],
-            labels=[example.label or 0 for example in examples] if self.config.classes else None,
-            first_frames=[first_frame(example) for example in examples] if self.config.image_condition else None,
-            last_frames=[last_frame(example) for example in examples] if self.config.last_frame else None,
-            text_rows=self.config.text_rows,
-        )
-        # Noise, data and times meet as tokens: all samples at once.
-        x_0_NC, t_N1 = patchify([example.x_0 for example in examples]), x_1.vision.spread(t_B[:, None])
-        x_t = replace(x_1, tokens=process.corrupt(self.objective, x_0_NC, x_1.tokens, t_N1))
-        target = process.target(self.objective, x_0_NC, x_1.tokens, t_N1)
-        lengths = list(x_t.vision.lengths)
-        present = list(range(len(lengths)))
-        if self.ranks.sequence > 1:
-            ranks = self.ranks
-            x_t, present, true = split_pack(x_t, ranks.group, ranks.stretch, ranks.sequence)
-            target = target[ranks.stretch * len(x_t.tokens) :][:true]
-            lengths = true_lengths(x_t.vision.lengths, true)
-        rows = [sample_row(examples[i], float(t_B[i]), here, step) for i, here in zip(present, lengths, strict=True)]
-        return Batch(x_t, t_B[present], target, weight, rows)
+    def ahead(self) -> Source:
+        """Return what prepares steps ahead: processes of their own, as many as the recipe says, or a thread."""
+        readers = self.recipe.parallel.readers
+        if readers < 0:
+            readers = GPU_READERS if torch.cuda.is_available() else 0
+        return Readers(self.steps, readers) if readers else Ahead(self.prepare)
 
     def _errors(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the squared errors (N,) of the true tokens, summed over a token's numbers."""
@@ -209,7 +117,7 @@ class FlowTask:
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return the loss on held-out clips: fixed times, fixed noise; the mean, by time and by kind."""
-        examples = self.latents.held_out(HELD_OUT_EXAMPLES)
+        examples = self.steps.latents.held_out(HELD_OUT_EXAMPLES)
         tokens = [token_count(example.latent.shape) for example in examples]
         costs = [step_flops(self.config, n, len(e.text)) for n, e in zip(tokens, examples, strict=True)]
         limit = self.recipe.train.max_tokens * self.ranks.sequence
@@ -220,7 +128,7 @@ class FlowTask:
         for members in planned.ranks[self.ranks.pack]:
             chosen = [examples[i] for i in members] or [min(examples, key=lambda e: token_count(e.latent.shape))]
             for i, t in enumerate(HELD_OUT_TIMES):
-                batch = self._corrupted(chosen, torch.full((len(chosen),), t), float(bool(members)), 0).to(device)
+                batch = self.steps.corrupted(chosen, torch.full((len(chosen),), t), float(bool(members)), 0).to(device)
                 sums = batch.sums(self._errors(model, batch)) * batch.weight
                 for row, error in zip(batch.rows, sums, strict=True):
                     kind = int(row["frames"] > 1)
@@ -253,23 +161,3 @@ def _held_out_figures(errors: Tensor, numbers: Tensor) -> dict[str, float]:
         if numbers[:, kind].all():
             figures[f"held_out_loss_{name}"] = float((errors[:, kind] / numbers[:, kind]).mean())
     return figures
-
-
-def sample_row(example: Example, t: float, here: int, step: int) -> dict[str, Any]:
-    """Return what is told of a sample: `here` of its `tokens` are on this rank, and make `values` numbers."""
-    channels, frames, height, width = example.latent.shape
-    return {
-        "step": step, "clip": example.clip, "key": example.key, "t": t, "frames": frames, "height": height,
-        "width": width, "tokens": token_count(example.latent.shape), "caption": example.source, "here": here,
-        "values": here * channels * PATCH**2,
-    }  # fmt: skip
-
-
-def first_frame(example: Example) -> Tensor | None:
-    """Return what image-to-video is given of a clip (paper section 3.4); nothing of an image, which is one frame."""
-    return example.latent[:, :1] if example.given and example.latent.shape[1] > 1 else None
-
-
-def last_frame(example: Example) -> Tensor | None:
-    """Return what a first-and-last-frame model is given beside the first: the last latent frame, four frames long."""
-    return example.latent[:, -1:] if example.led and example.latent.shape[1] > 1 else None

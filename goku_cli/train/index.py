@@ -61,6 +61,12 @@ class Index:
     texts: Mapping[str, np.ndarray]
     names: Mapping[str, Sequence[Any]]
     """`shards`, `shapes` and `sources` by number."""
+    folder: Path | None = None
+    """Where the columns are mapped from."""
+
+    def __reduce__(self) -> Any:
+        """Let another process map the files as well, in place of getting a copy of all rows."""
+        return (Index.open, (self.folder,)) if self.folder else (Index, (self.rows, self.texts, self.names))
 
     @classmethod
     def open(cls, folder: Path) -> "Index":
@@ -74,7 +80,7 @@ class Index:
                 {name: np.load(folder / f"{table}.{name}.npy", mmap_mode="r") for name in columns}
                 for table, columns in TABLES.items()
             )
-            return cls(rows, texts, json.loads((folder / "names.json").read_text()))
+            return cls(rows, texts, json.loads((folder / "names.json").read_text()), folder)
         except (OSError, ValueError) as error:
             raise GokuError(f"{folder} is not whole ({error}); remove it and start the run again") from error
 

@@ -95,6 +95,8 @@ class Parallel:
     """Keep the optimizer's state in the memory of the host (ZeRO 1 to 3)."""
     offload_weights: bool = False
     """Keep the weights there too (ZeRO 3)."""
+    readers: int = -1
+    """Processes that prepare the next steps for each rank; 0: a thread of the rank does, -1: two with a GPU, else 0."""
 
     def __post_init__(self) -> None:
         if self.zero_stage not in range(4):
@@ -103,6 +105,8 @@ class Parallel:
             raise UsageError("[parallel] sequence must be at least 1, shard_group 0 (none) or more")
         if (self.shard_group or self.offload_weights) and self.zero_stage < 3:
             raise UsageError("[parallel] shard_group and offload_weights need zero_stage = 3")
+        if self.readers < -1:
+            raise UsageError("[parallel] readers must be 0 (a thread) or more, or -1 (as it is best)")
         if self.offload_optimizer and not self.zero_stage:
             raise UsageError("[parallel] offload_optimizer needs zero_stage = 1, 2 or 3")
 

@@ -1,7 +1,7 @@
 """What a kind of training hands to the loop for one step, and what the loop asks of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,10 @@ class Step:
     lost: list[str] = field(default_factory=list)
     """What could not be read, and why; it counts for nothing."""
 
+    def pin_memory(self) -> "Step":
+        """Return the same in memory from which a GPU copies by itself."""
+        return replace(self, batches=[batch.pin_memory() for batch in self.batches])
+
 
 class Task(Protocol):
     """A kind of training."""
@@ -32,6 +36,9 @@ class Task(Protocol):
 
     def go_to(self, position: list[int]) -> None:
         """Let the next step's data be those that follow this position."""
+
+    def ahead(self) -> Any:
+        """Return what prepares steps ahead of the loop (train/ahead.py)."""
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor: ...
     def diagnose(self) -> dict[str, float]:

@@ -20,6 +20,7 @@ from goku_cli.train.index import Index, Place
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Recipe
 from goku_cli.train.step import Task
+from goku_cli.train.steps import Steps
 from goku_cli.train.vae_task import VaeTask
 
 
@@ -38,7 +39,7 @@ def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, ranks: Ranks) -> 
     )  # fmt: skip
     config = build(ModelConfig, plan["model"], where="recipe.json")
     objective = build(Objective, plan["objective"], where="recipe.json")
-    task = FlowTask(recipe, config, objective, latents, ranks)
+    task = FlowTask(Steps(recipe, config, objective, latents, ranks))
     if plan["init_from"]:
         begin_with(task.model, checkpoint.read_weights(Path(plan["init_from"]), "ema.safetensors"))
     if recipe.lora.rank:

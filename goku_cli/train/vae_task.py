@@ -25,6 +25,7 @@ from goku_cli.model.noise import stream
 from goku_cli.model.published import STEM
 from goku_cli.sizes import parse_size
 from goku_cli.train.adversary import Adversary
+from goku_cli.train.ahead import Ahead, Source
 from goku_cli.train.settings import Recipe
 from goku_cli.train.step import Step
 from goku_cli.train.vae_figures import figures
@@ -132,6 +133,10 @@ class VaeTask:
         batch = self._batch(step)
         self.drawn += 1
         return Step([batch], [self.drawn])
+
+    def ahead(self) -> Source:
+        """Return a thread that prepares the next step: all windows lie in memory."""
+        return Ahead(self.prepare)
 
     def go_to(self, position: list[int]) -> None:
         """Let the next step's clips be those that follow this position."""

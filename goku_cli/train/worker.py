@@ -23,7 +23,6 @@ from goku_cli.errors import GokuError
 from goku_cli.model import checkpoint
 from goku_cli.model.ulysses import check_degree
 from goku_cli.recipe import build
-from goku_cli.train.ahead import Ahead
 from goku_cli.train.average import Averages
 from goku_cli.train.boards import open_boards
 from goku_cli.train.engine import make_engine, start_ranks
@@ -68,7 +67,7 @@ class Worker:
         keep = self.settings.keep, self.settings.keep_every
         self.saver = Saver(run, self.ranks.rank, self.ranks.world, shapes, *keep)
         self.spikes = Spikes(self.faults.spike, self.faults.spike_after)
-        self.data = Ahead(self.task.prepare)
+        self.data = self.task.ahead()
         self.pace = Pace()
         self.gpu = gpu_here()
         if self.ranks.rank == 0:
