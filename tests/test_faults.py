@@ -43,6 +43,21 @@ def events(run: Path) -> list[str]:
     return [json.loads(line)["event"] for line in lines]
 
 
+def on_a_slow_disk(rank: int, run: Path) -> None:
+    """Train while the first rank's disk takes a second for every file: far longer than the steps between two saves."""
+    from goku_cli.train import saving, worker
+
+    quick, patience = saving.save_file, worker.PATIENCE_SECONDS
+
+    def slow(*arguments: object) -> None:
+        time.sleep(1.0 if rank == 0 else 0.0)
+        quick(*arguments)
+
+    saving.save_file, worker.PATIENCE_SECONDS = slow, 0.2
+    worker.Worker(run).train()
+    saving.save_file, worker.PATIENCE_SECONDS = quick, patience
+
+
 def harmed(rank: int, runs: dict[str, Path]) -> None:
     """Train while the loss is not a number, or far too large, on one of the ranks; and on a disk that is full."""
     from goku_cli.train.worker import Worker
@@ -70,6 +85,7 @@ def harmed(rank: int, runs: dict[str, Path]) -> None:
 
     worker.save = on_a_full_disk
     worker.train()
+    on_a_slow_disk(rank, runs["slow"])
     for name in ("always", "never saved"):
         worker = Worker(runs[name])
         loss = worker.task.loss
@@ -84,6 +100,7 @@ def harmed(rank: int, runs: dict[str, Path]) -> None:
 def runs(folder):
     runs = {name: prepared(folder, name) for name in ("nan", "full", "always")}
     runs["spike"] = prepared(folder, "spike", save_every=4)
+    runs["slow"] = prepared(folder, "slow", save_every=2)
     runs["never saved"] = prepared(folder, "unsaved", save_every=10)
     runs = {name: run.rename(run.with_name(name)) if run.exists() else run for name, run in runs.items()}
     ranks_do(2, harmed, runs)
@@ -116,6 +133,18 @@ def test_a_checkpoint_that_does_not_fit_the_disk_is_told_and_the_next_one_is_wri
     assert not (runs["full"] / "step-000006").exists()
     for step in (5, 7, 10):
         checkpoint.verify(runs["full"] / f"step-{step:06d}")
+
+
+def test_steps_do_not_wait_for_a_slow_disk(runs):
+    run = runs["slow"]
+    said = [what for what in events(run) if "no checkpoint of step" in what]
+    assert said[0] == "no checkpoint of step 4: the one before is still being written; raise save_every"
+    assert len(said) == 3
+    blocked = [blocked for step, blocked in told(run, "save_blocked_seconds").items()]
+    assert len(blocked) >= 4 and max(blocked) < 0.7
+    assert [path.name for path in checkpoint.checkpoints(run)] == ["step-000002", "step-000010"]
+    for path in checkpoint.checkpoints(run):
+        checkpoint.verify(path)
 
 
 def test_a_damaged_checkpoint_is_set_aside(runs, tmp_path):

@@ -19,6 +19,7 @@ from goku_cli.model.codec import Statistics
 from goku_cli.model.objective import Objective
 from goku_cli.model.packing import patchify
 from goku_cli.model.presets import ModelConfig
+from goku_cli.model.transformer import Goku
 from goku_cli.recipe import build
 from goku_cli.train.data import Latents, Order
 from goku_cli.train.flow_task import FlowTask
@@ -58,7 +59,7 @@ def task(run, rank=0, world=1, sequence=1, objective=None, **settings):
     latents = of(run, null_text=Place(*plan["null_text"]), text_dropout=0.3)
     ranks = Ranks(rank, world, sequence)
     config = build(ModelConfig, plan["model"], where="plan")
-    made = FlowTask(Steps(recipe, config, objective or Objective(), latents, ranks))
+    made = FlowTask(Steps(recipe, config, objective or Objective(), latents, ranks), Goku(config))
     generator = torch.Generator().manual_seed(1)
     for parameter in made.model.parameters():  # awake: at the start all gradients but the last layer's are zero
         torch.nn.init.normal_(parameter, std=0.05, generator=generator)

@@ -26,7 +26,8 @@ RECIPE = Recipe(
 WAYS = [
     (stage, policy, bf16, sequence)
     for stage, policy, bf16, sequence in itertools.product(range(4), POLICIES, (False, True), (1, 2))
-    # With processes that read ahead, which know no ranks. Sequence parallelism has nothing to do with the stage, but that both sum gradients.
+    # Sequence parallelism has nothing to do with the stage, but that both sum gradients; it is tried with processes
+    # that read ahead, which know no ranks.
     if sequence == 1 or (policy == "attention" and stage in (1, 3))
 ]
 

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,26 @@ def write_weights(folder: Path, name: str, weights: dict[str, torch.Tensor]) -> 
     save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, folder / name)
 
 
-def seal(folder: Path) -> None:
-    """Write COMPLETE.json and flush everything to disk; the folder still needs its name."""
+Sums = dict[str, dict[str, Any]]
+"""Bytes and SHA-256 of files by their names."""
+
+
+def sums_of(folder: Path, path: Path) -> Sums:
+    """Return the entry of one file."""
+    return {str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}}
+
+
+def seal(folder: Path, known: Sums | None = None, done: Callable[[], None] = lambda: None) -> None:
+    """Write COMPLETE.json and flush everything to disk; the folder still needs its name.
+
+    Files in `known` are not read again; `done` is called after each that is.
+    """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sums = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in files}
+    sums: Sums = {}
+    for path in files:
+        name = str(path.relative_to(folder))
+        sums |= {name: known[name]} if known and name in known else sums_of(folder, path)
+        done()
     complete = folder / COMPLETE
     complete.write_text(json.dumps(sums, indent=1))
     for path in [*files, complete, folder]:
@@ -52,9 +68,9 @@ def seal(folder: Path) -> None:
         os.close(handle)
 
 
-def finish(temporary: Path, final: Path) -> None:
-    """Seal a folder and give it its name."""
-    seal(temporary)
+def finish(temporary: Path, final: Path, known: Sums | None = None, done: Callable[[], None] = lambda: None) -> None:
+    """Seal a folder, as `seal` does, and give it its name."""
+    seal(temporary, known, done)
     os.replace(temporary, final)
 
 

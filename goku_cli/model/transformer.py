@@ -170,18 +170,22 @@ class Goku(nn.Module):
         self.patch_out = nn.Linear(dim, patch_dim)
         self.reset()
 
-    def reset(self) -> None:
-        """Draw the weights: Xavier everywhere, zero where adaLN-Zero wants it."""
-        for module in self.modules():
+    def reset(self, part: nn.Module | None = None) -> None:
+        """Draw the weights of a part, or of all: Xavier everywhere, zero where adaLN-Zero wants it."""
+        modules = list((part or self).modules())
+        for module in modules:
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        modulations = [module for module in self.modules() if isinstance(module, Modulation)]
-        for module in (self.patch_out, *modulations, *([self.time_out] if self.config.shared_modulation else [])):
-            for parameter in module.parameters():
-                nn.init.zeros_(parameter)
-        if self.config.image_condition:
+            elif isinstance(module, nn.LayerNorm | nn.RMSNorm | nn.Embedding):
+                module.reset_parameters()
+        silent = {self.patch_out, *([self.time_out] if self.config.shared_modulation else [])}
+        for module in modules:
+            if isinstance(module, Modulation) or module in silent:
+                for parameter in module.parameters():
+                    nn.init.zeros_(parameter)
+        if self.config.image_condition and self.condition_in in modules:
             self.reset_image_condition()
 
     @torch.no_grad()

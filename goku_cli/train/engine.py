@@ -1,10 +1,12 @@
 """The door to DeepSpeed (nothing else imports it): how ranks find each other, and the engine that parts the work."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.utils import groups
 from torch import nn
 
 from goku_cli.train.settings import Recipe
@@ -21,6 +23,23 @@ def start_ranks() -> None:
 
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo", auto_mpi_discovery=False)
+
+
+def part_early(recipe: Recipe) -> Callable[[nn.Module], None] | None:
+    """Return what parts a piece of the model between the ranks when it is made; None where ranks keep it whole."""
+    if recipe.parallel.zero_stage < 3:
+        return None
+    where = "cpu" if recipe.parallel.offload_weights else None
+
+    def part(module: nn.Module) -> None:
+        deepspeed.zero.Init(
+            module, config_dict_or_path=engine_config(recipe), remote_device=where,
+            zero_param_parallel_group=groups._ZERO_PARAM_INTRA_PARALLEL_GROUP,  # it refuses to make it twice
+            # Its own product for linear layers has a backward pass that cannot be recomputed.
+            mem_efficient_linear=False,
+        )  # fmt: skip
+
+    return part
 
 
 def make_engine(model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> Any:

@@ -46,15 +46,14 @@ class Seen:
 class FlowTask:
     """What the loop asks of a kind of training (train/step.py), for the transformer."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: Steps, model: Goku) -> None:
         self.steps = steps
         self.recipe, self.config, self.objective, self.ranks = steps.recipe, steps.config, steps.objective, steps.ranks
-        recipe, config = self.recipe, self.config
-        torch.manual_seed(recipe.train.seed)
-        self.model = Goku(config)
-        self.model.recompute_with(recipe.train.recompute)
-        self.model.attend_with(recipe.train.attention)
-        if recipe.train.compile:
+        settings = self.recipe.train
+        self.model = model
+        self.model.recompute_with(settings.recompute)
+        self.model.attend_with(settings.attention)
+        if settings.compile:
             for block in self.model.blocks:
                 block.compile(dynamic=True)
         self.base = Path()

@@ -15,6 +15,12 @@ from torch import Tensor, nn
 STEPS = "step"
 
 
+def whole_shape(weight: Tensor) -> torch.Size:
+    """Return the shape of a weight, also of one that ZeRO 3 has parted already."""
+    shape: torch.Size = getattr(weight, "ds_shape", weight.shape)
+    return shape
+
+
 @dataclass(frozen=True)
 class Fragment:
     """Elements `start` to `start + length` of a flattened weight."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from goku_cli.train.fragments import whole_shape
 from goku_cli.train.settings import Optimization
 
 Guard = Callable[[], bool]
@@ -62,8 +63,8 @@ def make_optimizer(model: nn.Module, settings: Optimization) -> GuardedAdamW | G
 def _groups(weights: list[nn.Parameter], settings: Optimization) -> list[dict[str, Any]]:
     """Part weights into those that decay and those that do not: vectors (biases, norms)."""
     groups = [
-        {"params": [p for p in weights if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in weights if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in weights if len(whole_shape(p)) > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in weights if len(whole_shape(p)) <= 1], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 

@@ -51,6 +51,10 @@ class Ranks:
             dist.all_reduce(values)
         return values
 
+    def any(self, here: bool) -> bool:
+        """Return whether something is so on any rank."""
+        return bool(self.total(torch.tensor(float(here), device=device())))
+
     def wait(self) -> None:
         """Return once all ranks are here."""
         if self.world > 1:

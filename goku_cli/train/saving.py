@@ -6,6 +6,7 @@ number, at any ZeRO stage.
 """
 
 import json
+import math
 import shutil
 import threading
 import time
@@ -82,32 +83,47 @@ class Saver:
         """Why the last checkpoint could not be written."""
         self.seconds = 0.0
         """What the last one took, beside the training."""
+        self.written = 0
+        """Files that were written or read so far: how far it is."""
         self._thread: threading.Thread | None = None
+        self._place = (run, run)
+        """Where the last one is written, and what that is called when it is whole."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether this rank is writing."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def pending(self) -> bool:
+        """Whether this rank or the first one is still at the last checkpoint."""
+        temporary, final = self._place
+        return self.busy or (self.rank > 0 and temporary != final and temporary.exists())
 
     def start(self, taken: Snapshot, describe: Callable[[Path], dict[str, Any]], state: dict[str, Any]) -> None:
         """Begin to write; `describe` writes further files of the first rank and returns its config.json."""
         self.wait()
+        final = checkpoint.step_folder(self.run, taken.step)
+        self._place = final.with_name(f".{final.name}"), final
         self._thread = threading.Thread(target=self._run, args=(taken, describe, state), daemon=True)
         self._thread.start()
 
-    def wait(self) -> None:
-        """Return when nothing is being written."""
+    def wait(self, seconds: float | None = None) -> None:
+        """Return when nothing is being written, or after so many seconds."""
         if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+            self._thread.join(seconds)
 
     def _run(self, taken: Snapshot, describe: Callable[[Path], dict[str, Any]], state: dict[str, Any]) -> None:
         started = time.monotonic()
-        final = checkpoint.step_folder(self.run, taken.step)
-        temporary = final.with_name(f".{final.name}")
+        temporary, final = self._place
         try:
             self._write(temporary, taken)
             if self.rank == 0:
-                self._gather(temporary)
+                sums = self._gather(temporary)
                 config = describe(temporary)
                 (temporary / "config.json").write_text(json.dumps(config, indent=1) + "\n")
                 (temporary / STATE).write_text(json.dumps(state) + "\n")
-                checkpoint.finish(temporary, final)
+                checkpoint.finish(temporary, final, sums, self._count)
                 checkpoint.prune(self.run, self.keep, self.keep_every)
         except (OSError, SafetensorError, GokuError) as error:
             self.problem = f"the checkpoint of step {taken.step} was not written ({error})"
@@ -115,22 +131,31 @@ class Saver:
                 shutil.rmtree(temporary, ignore_errors=True)
         self.seconds = time.monotonic() - started
 
+    def _count(self) -> None:
+        self.written += 1
+
     def _write(self, folder: Path, taken: Snapshot) -> None:
-        """Write this rank's files, and an empty one that says how it went."""
+        """Write this rank's files, and one that says how it went, with the sum of what stays as it is."""
         folder.mkdir(exist_ok=True)
         mark = folder / f"rank-{self.rank:05d}"
         about = {"starts": json.dumps(taken.starts)}
         try:
-            save_file(taken.optimizer, folder / f"optimizer-{self.rank:05d}-of-{self.world:05d}.safetensors", about)
+            own = folder / f"optimizer-{self.rank:05d}-of-{self.world:05d}.safetensors"
+            save_file(taken.optimizer, own, about)
+            self._count()
             for file, parts in taken.parts.items():
                 save_file(parts, folder / f"rank-{self.rank:05d}.{file}", about)
+                self._count()
+            sums = checkpoint.sums_of(folder, own)
         except (OSError, SafetensorError):
             mark.with_suffix(".failed").touch()  # an empty file has room on a full disk
             raise
-        mark.with_suffix(".done").touch()
+        told = mark.with_suffix(".telling")
+        told.write_text(json.dumps(sums))
+        told.replace(mark.with_suffix(".done"))
 
-    def _gather(self, folder: Path) -> None:
-        """Wait for all ranks and put their parts of the weights together."""
+    def _gather(self, folder: Path) -> checkpoint.Sums:
+        """Wait for all ranks and put their parts of the weights together; return the sums of the other files."""
         marks = [folder / f"rank-{rank:05d}.done" for rank in range(self.world)]
         while not all(mark.exists() for mark in marks):
             if failed := sorted(folder.glob("rank-*.failed")):
@@ -144,8 +169,12 @@ class Saver:
             checkpoint.write_weights(folder, file, whole)
             for path in parts:
                 path.unlink()
+            self._count()
+        sums: checkpoint.Sums = {}
         for mark in marks:
+            sums |= json.loads(mark.read_text())
             mark.unlink()
+        return sums
 
 
 @dataclass(frozen=True)
@@ -201,7 +230,16 @@ def _read_whole(path: Path, fragments: list[Fragment], values: list[Tensor]) -> 
         raise GokuError(f"{path} is missing: the recipe's averages were others when it was saved")
     with safe_open(path, framework="pt") as file:
         for fragment, x in zip(fragments, values, strict=True):
-            x.copy_(file.get_tensor(fragment.name).view(-1)[fragment.start : fragment.start + fragment.length])
+            x.copy_(stretch(file, fragment.name, fragment.start, fragment.length))
+
+
+def stretch(file: Any, name: str, start: int, length: int) -> Tensor:
+    """Return elements `start` to `start + length` of a flattened tensor, and read no rows but those they lie in."""
+    rows = file.get_slice(name)
+    width = math.prod(rows.get_shape()[1:])
+    first, last = start // width, -(-(start + length) // width)
+    part: Tensor = rows[first:last].reshape(-1)
+    return part[start - first * width :][:length]
 
 
 def _read_optimizer(saved: list[Path], fragments: Fragments, steps: int) -> None:

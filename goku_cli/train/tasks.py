@@ -1,18 +1,17 @@
 """From a run's folder to the task that its plan names."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import nn
 
-from goku_cli.errors import GokuError
 from goku_cli.model import checkpoint
 from goku_cli.model.codec import Statistics
 from goku_cli.model.objective import Objective
 from goku_cli.model.presets import ModelConfig
-from goku_cli.model.transformer import Goku
 from goku_cli.recipe import build
+from goku_cli.train.building import build_model
 from goku_cli.train.classes import labels
 from goku_cli.train.data import Latents
 from goku_cli.train.flow_task import FlowTask
@@ -23,9 +22,14 @@ from goku_cli.train.step import Task
 from goku_cli.train.steps import Steps
 from goku_cli.train.vae_task import VaeTask
 
+AVERAGED = "ema.safetensors"
 
-def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, ranks: Ranks) -> Task:
-    """Build the task that a run's plan names."""
+
+def make_task(
+    run: Path, plan: dict[str, Any], recipe: Recipe, ranks: Ranks, parting: Callable[[nn.Module], None] | None = None
+) -> Task:
+    """Build the task that a run's plan names; `parting` parts a piece of its model between the ranks."""
+    parting = parting or nothing
     if recipe.kind == "vae":
         import pandas as pd
 
@@ -39,21 +43,17 @@ def make_task(run: Path, plan: dict[str, Any], recipe: Recipe, ranks: Ranks) -> 
     )  # fmt: skip
     config = build(ModelConfig, plan["model"], where="recipe.json")
     objective = build(Objective, plan["objective"], where="recipe.json")
-    task = FlowTask(Steps(recipe, config, objective, latents, ranks))
-    if plan["init_from"]:
-        begin_with(task.model, checkpoint.read_weights(Path(plan["init_from"]), "ema.safetensors"))
-    if recipe.lora.rank:
-        task.adapt(Path(plan["init_from"]))
+    start = Path(plan["init_from"]) if plan["init_from"] else None
+    weights = None
+    if start is not None:  # one rank reads all of it for its sum, and the others wait for the model's collectives
+        weights = checkpoint.verified(start, AVERAGED) if ranks.rank == 0 else start / AVERAGED
+    # Adapters are put beside whole weights.
+    model = build_model(config, recipe.train.seed, weights, nothing if recipe.lora.rank else parting)
+    task = FlowTask(Steps(recipe, config, objective, latents, ranks), model)
+    if recipe.lora.rank and start is not None:
+        task.adapt(start)
     return task
 
 
-def begin_with(model: Goku, weights: dict[str, Tensor]) -> None:
-    """Load another run's weights; a first-frame layer that it did not have leaves its function as it was."""
-    given = {name: value.float() for name, value in weights.items()}
-    name = "condition_in.weight"
-    if name in given and model.config.last_frame:  # columns that it did not have are zero
-        wide = model.get_parameter(name).shape[1] - given[name].shape[1]
-        given[name] = torch.nn.functional.pad(given[name], (0, wide))
-    missing, unknown = model.load_state_dict(given, strict=False)
-    if unknown or any(not name.startswith("condition_in.") for name in missing):
-        raise GokuError(f"the weights of init_from do not fit: {[*missing, *unknown][:3]}")
+def nothing(part: nn.Module) -> None:
+    """Leave a part of the model whole."""

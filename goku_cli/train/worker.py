@@ -25,9 +25,9 @@ from goku_cli.model.ulysses import check_degree
 from goku_cli.recipe import build
 from goku_cli.train.average import Averages
 from goku_cli.train.boards import open_boards
-from goku_cli.train.engine import make_engine, start_ranks
+from goku_cli.train.engine import make_engine, part_early, start_ranks
 from goku_cli.train.forecast import Machine
-from goku_cli.train.fragments import Fragments
+from goku_cli.train.fragments import Fragments, whole_shape
 from goku_cli.train.hardware import gpu_here, gpu_named
 from goku_cli.train.journal import REFUSAL, REFUSED, START, STOP, Journal, forget_after
 from goku_cli.train.optimizer import learning_rate, make_optimizer
@@ -37,11 +37,14 @@ from goku_cli.train.precision import precision
 from goku_cli.train.previews import Previews
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.resume import newest_whole
-from goku_cli.train.saving import STATE, Saver, restore, snapshot
+from goku_cli.train.saving import POLL_SECONDS, STATE, Saver, restore, snapshot
 from goku_cli.train.settings import Recipe
 from goku_cli.train.spikes import Spikes
 from goku_cli.train.step import Step
 from goku_cli.train.tasks import make_task
+
+PATIENCE_SECONDS = 3.0
+"""That steps wait for a save at most; with the copy that is made then, under the four seconds of the paper's."""
 
 
 class Worker:
@@ -57,8 +60,8 @@ class Worker:
         self.ranks = Ranks.join(self.recipe.parallel.sequence)
         self.journal = Journal(run, self.ranks.rank, open_boards(run, self.recipe.watch))
         self.journal.beat(0, START)
-        self.task = make_task(run, self.plan, self.recipe, self.ranks)
-        shapes = {name: p.shape for name, p in self.task.model.named_parameters() if p.requires_grad}
+        self.task = make_task(run, self.plan, self.recipe, self.ranks, part_early(self.recipe))
+        shapes = {name: whole_shape(p) for name, p in self.task.model.named_parameters() if p.requires_grad}
         self.optimizer = make_optimizer(self.task.model, self.settings)
         self.engine = make_engine(self.task.model, self.optimizer, self.recipe)
         stage = self.recipe.parallel.zero_stage
@@ -100,7 +103,7 @@ class Worker:
             self._after(data)
             if self.spikes.in_a_row >= self.faults.rollback_after:
                 self._roll_back()
-        self.saver.wait()
+        self._end_saving()
         problem = self._tell_save()
         self.ranks.wait()  # the launcher ends the others when one is gone, and the first may still write
         if problem:
@@ -121,7 +124,8 @@ class Worker:
         if self.previews.due(self.step):
             self._preview()
         in_doubt = self.spikes.in_a_row > 0  # to go back to here would be of no use
-        if last or self.stopping or (self.step % self.settings.save_every == 0 and not in_doubt):
+        due = self.step % self.settings.save_every == 0 and not in_doubt
+        if last or self.stopping or (due and self._can_save()):
             self.save()
 
     def _one_step(self) -> Step:
@@ -213,6 +217,26 @@ class Worker:
         with self.averages.in_place():
             self.previews.draw(self.step, self.engine.module)
 
+    def _can_save(self) -> bool:
+        """Give the save before a little time; where it goes on for longer, this one is left out, and no step waits."""
+        started = time.monotonic()
+        self.saver.wait(PATIENCE_SECONDS)
+        self.told["save_blocked_seconds"] = time.monotonic() - started
+        if not self.ranks.any(self.saver.busy):
+            return True
+        self._tell(f"no checkpoint of step {self.step}: the one before is still being written; raise save_every")
+        return False
+
+    def _end_saving(self) -> None:
+        """Wait for the last checkpoint, with a sign of life for every file: all of a large model takes its time, which
+        is neither a rank that hangs nor a collective that waits."""
+        told = -1
+        while self.saver.pending:
+            if self.saver.written != told:
+                told = self.saver.written
+                self.journal.beat(self.step, "save")
+            time.sleep(POLL_SECONDS)
+
     def save(self) -> None:
         """Copy what this rank holds, and let a thread write it."""
         self.journal.beat(self.step, "save")
@@ -227,7 +251,7 @@ class Worker:
         }  # fmt: skip
         about = {"step": self.step, "figures": dict(self.figures), "data": self.plan["data"]}
         self.saver.start(taken, lambda folder: self.task.describe(folder) | about, state)
-        self.told["save_blocked_seconds"] = time.monotonic() - started
+        self.told["save_blocked_seconds"] = self.told.get("save_blocked_seconds", 0.0) + time.monotonic() - started
 
     def _tell_save(self) -> str:
         """Log how the last save went, once, when it is over; return what went wrong with it."""
