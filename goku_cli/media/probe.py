@@ -26,6 +26,7 @@ from PIL import Image, ImageOps
 from goku_cli.errors import Cause, Fault
 from goku_cli.media.animation import pictures
 from goku_cli.media.color import coding_of
+from goku_cli.media.fields import look_for_fields
 from goku_cli.media.orientation import orientation_of
 from goku_cli.media.packets import MAX_SECONDS, read_packets
 from goku_cli.media.sniff import image_format
@@ -79,7 +80,9 @@ class Probe:
     color: str
     """How its numbers become RGB (media/color.py); "assumed" where it does not say."""
     interlaced: bool
-    """Whether its frames are flagged as two moments each; they are made whole wherever they are read."""
+    """Whether its frames are two moments each; they are made whole wherever they are read."""
+    fields: str | None
+    """tff or bff, the field that comes first, where that was measured because its frames have no flag."""
     audio: bool
     missing: float
     """Share of what the header announces that is not there."""
@@ -297,7 +300,7 @@ def probe_image(path: Path) -> Probe:
         fps=0.0, usual_fps=0.0, variable_fps=False, frames=1, start_us=0, duration_us=0, bitrate=0,
         pixel_format=mode.lower(),
         bit_depth=16 if "16" in mode else 32 if mode == "F" else 8, hdr=None, color=color, interlaced=False,
-        audio=False, missing=0.0,
+        fields=None, audio=False, missing=0.0,
     )  # fmt: skip
 
 
@@ -316,8 +319,8 @@ def probe_animation(path: Path) -> Probe:
         fps=len(steps) / float(steps.sum()), usual_fps=float(1 / np.median(steps)),
         variable_fps=bool(np.abs(steps - np.median(steps)).max() > 0.25 * np.median(steps)), frames=len(steps),
         start_us=0, duration_us=round(float(steps.sum()) * 1e6), pixel_format="rgb24", bit_depth=8, hdr=None,
-        bitrate=int(path.stat().st_size * 8 / float(steps.sum())), color=color, interlaced=False, audio=False,
-        missing=0.0,
+        bitrate=int(path.stat().st_size * 8 / float(steps.sum())), color=color, interlaced=False, fields=None,
+        audio=False, missing=0.0,
     )  # fmt: skip
 
 
@@ -326,7 +329,9 @@ def probe_video(path: Path) -> Probe:
     with open_video(path) as (container, stream):
         packets = read_packets(container, stream, path.stat().st_size)
     with open_video(path) as (container, stream):
+        stream.codec_context.thread_count = 1  # others would decode ahead what nobody asks for
         first = _first_frame(container, stream)
+        fields = look_for_fields(container, stream, decoder_of(stream), packets, first)
         codec = stream.codec_context.name
         sar = float(stream.sample_aspect_ratio or 1) or 1.0
         audio = bool(container.streams.audio)
@@ -353,7 +358,7 @@ def probe_video(path: Path) -> Probe:
         duration_us=int(seconds * 1_000_000), bitrate=int(packets.bytes * 8 / seconds), pixel_format=first.format.name,
         bit_depth=max((component.bits for component in first.format.components), default=8),
         hdr=None if coding.transfer == "sdr" else coding.transfer, color=str(coding),
-        interlaced=bool(first.interlaced_frame), audio=audio,
+        interlaced=fields.flagged or fields.order is not None, fields=fields.order, audio=audio,
         missing=packets.missing,
     )  # fmt: skip
 

@@ -84,7 +84,10 @@ class Measured:
         return self.sizes[max(first for first in self.sizes if first <= number)]
 
 
-def measure(path: Path, cuts: ShotCuts, feature: Callable[[np.ndarray], np.ndarray], threads: int = 1) -> Measured:
+def measure(
+    path: Path, cuts: ShotCuts, feature: Callable[[np.ndarray], np.ndarray], threads: int = 1,
+    fields: str | None = None,
+) -> Measured:  # fmt: skip
     """Look at every frame once: feed the detector, note brightness, and sample twice a second.
 
     Raises:
@@ -95,7 +98,7 @@ def measure(path: Path, cuts: ShotCuts, feature: Callable[[np.ndarray], np.ndarr
     breaks: dict[int, str] = {}
     sizes: dict[int, tuple[int, int]] = {}
     lasting_us = 0
-    with open_decoding(path, threads, smooth=False) as decoding:
+    with open_decoding(path, threads, smooth=False, fields=fields) as decoding:
         sar = float(decoding.stream.sample_aspect_ratio or 1) or 1.0
         for number, shown in enumerate(decoding.frames()):
             frame = shrink(shown.frame, sar, SHORT_SIDE)

@@ -44,7 +44,7 @@ WHERE latents.encoder = $vae AND selections.name = $selection AND selections.rea
 ORDER BY latents.key
 """
 CLIPS = """
-SELECT clip_files.id AS clip, source_path, start_us, end_us, weight FROM clip_files
+SELECT clip_files.id AS clip, source_path, fields, start_us, end_us, weight FROM clip_files
 JOIN selections ON selections.clip = clip_files.id WHERE name = $selection AND reason IS NULL AND weight > 0
 ORDER BY clip_files.id
 """
