@@ -22,6 +22,9 @@ from goku_cli.split.detectors import ShotCuts
 SHORT_SIDE = 144
 """Of the pictures that are looked at; PySceneDetect shrinks to about this size too."""
 SAMPLE_US = 500_000
+STANDS_US = 1_500_000
+"""A frame that stands so long is a still picture, as good as many frames; below it, footage of one frame a second moves
+too much between them to tell that from a cut."""
 THUMBNAIL_WIDTH = 160
 HASHED = 32
 """Side of the gray picture that is kept of every frame."""
@@ -35,7 +38,7 @@ class Sample:
     thumbnail: bytes
     """JPEG."""
     feature: np.ndarray | None
-    """Of every second one: the second cut compares frames a second apart."""
+    """Of one a second: the second cut compares those."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,12 @@ def measure(
     Raises:
         Fault: nothing of it can be read.
     """
-    times, luma, contrast, gray, colors = [], [], [], [], []
+    times: list[int] = []
+    luma, contrast, gray, colors = [], [], [], []
     samples: list[Sample] = []
     breaks: dict[int, str] = {}
     sizes: dict[int, tuple[int, int]] = {}
-    lasting_us = 0
+    lasting_us, stood, tick, featured = 0, False, -1, -2
     with open_decoding(path, threads, smooth=False, fields=fields) as decoding:
         sar = float(decoding.stream.sample_aspect_ratio or 1) or 1.0
         for number, shown in enumerate(decoding.frames()):
@@ -108,7 +112,8 @@ def measure(
                 breaks[number] = shown.opens
             if not number or shown.opens == "size":
                 sizes[number] = _displayed(shown, sar)
-            cuts.feed(number, frame, afresh=shown.opens is not None)
+            stood = number > 0 and shown.time_us - times[-1] >= STANDS_US
+            cuts.feed(number, frame, afresh=shown.opens is not None, stood=stood)
             whole = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
             mean, deviation = cv2.meanStdDev(whole)
             times.append(shown.time_us)
@@ -116,12 +121,16 @@ def measure(
             contrast.append(float(deviation[0, 0]))
             gray.append(_square(whole))
             colors.append(cells(frame))
-            if shown.time_us >= len(samples) * SAMPLE_US:
-                samples.append(Sample(number, thumbnail(frame), None if len(samples) % 2 else feature(frame)))
+            if shown.time_us // SAMPLE_US > tick:
+                tick = shown.time_us // SAMPLE_US
+                due = tick >= featured + 2
+                featured = tick if due else featured
+                samples.append(Sample(number, thumbnail(frame), feature(frame) if due else None))
         lost = decoding.losses.fault()
     squares = np.stack(gray)
+    found = cuts.finish(squares, stood=stood)
     return Measured(
-        np.array(times), np.array(luma), np.array(contrast), squares, np.stack(colors), cuts.finish(squares), breaks,
+        np.array(times), np.array(luma), np.array(contrast), squares, np.stack(colors), found, breaks,
         sizes, samples, lost, lasting_us,
     )  # fmt: skip
 

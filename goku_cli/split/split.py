@@ -24,7 +24,7 @@ from goku_cli.split.settings import SplitSettings
 from goku_cli.stage import TIMEOUT, Failure, Item, Outcome, Progress, Rows, run_stage
 
 STAGE = "split"
-VERSION = 3
+VERSION = 4
 SIMILARITIES = {"layout": "goku_cli.media.layout:layout", "dinov2": "goku_cli.vision.dinov2:token"}
 PENDING = """
 SELECT id, kind, width, height, fps, fields, path, files.bytes, mtime_ns
