@@ -9,7 +9,7 @@ from bad_media import ffmpeg
 from PIL import Image, ImageCms
 
 from goku_cli.errors import Cause, Fault
-from goku_cli.media.color import coding_of, to_rgb
+from goku_cli.media.color import TO_BT709, coding_of, to_rgb
 from goku_cli.media.decode import open_decoding
 from goku_cli.media.ffmpeg import Cut, cut_video
 from goku_cli.media.frames import read_frames
@@ -40,6 +40,7 @@ FROM_RGB = "format=gbrp,setparams=colorspace=gbr:color_primaries=bt709:color_trc
 LINEAR = "zscale=transfer=linear:npl=203,format=gbrpf32le,"
 HDR = LINEAR + "zscale=primaries=bt2020:transfer={}:matrix=bt2020nc:range=limited:npl=203"
 P3 = "zscale=transfer=linear,format=gbrpf32le,zscale=primaries=smpte432:transfer=bt709:matrix=bt709:range=limited"
+SD = "scale=out_color_matrix=smpte170m,setparams=colorspace=smpte170m:color_primaries={}:color_trc=smpte170m:range=tv"
 FILMS = {
     "hd_untagged.mp4": (720, TO.format("bt709", "tv", "bt709", "tv"), [*X264, *UNTAGGED], "bt709 assumed"),
     "hd_tagged.mp4": (720, TO.format("bt709", "tv", "bt709", "tv"), X264, "bt709"),
@@ -54,8 +55,33 @@ FILMS = {
     "palette.gif": (720, "split[a][b];[a]palettegen[p];[b][p]paletteuse=dither=none", [], "rgb full alpha on 128"),
     "pq.mp4": (192, FROM_RGB + HDR.format("smpte2084"), X265, "bt2020 pq primaries bt2020"),
     "p3.mp4": (192, FROM_RGB + P3, X265, "bt709 primaries p3"),
+    "ntsc.mp4": (192, SD.format("smpte170m"), X264, "bt601 primaries smpte170m"),
+    "pal.mp4": (192, SD.format("bt470bg"), X264, "bt601 primaries bt470bg"),
 }  # fmt: skip
 NEAR = {"palette.gif": 4}
+PRIMARIES = {"ntsc.mp4": "smpte170m", "pal.mp4": "bt470bg"}
+"""Of films whose numbers are those of the bars, and whose colors are not."""
+
+
+D65 = (0.3127, 0.3290)
+CHROMATICITIES = {
+    "bt709": ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06)), "bt2020": ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    "p3": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), "bt470bg": ((0.64, 0.33), (0.29, 0.60), (0.15, 0.06)),
+    "smpte170m": ((0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+}  # fmt: skip
+"""Of red, green and blue (ITU-T H.273, table 2)."""
+
+
+def to_xyz(primaries):
+    """What turns linear RGB of these primaries into CIE XYZ (SMPTE RP 177)."""
+    colors = np.array([(x / y, 1, (1 - x - y) / y) for x, y in (*CHROMATICITIES[primaries], D65)]).T
+    return colors[:, :3] * np.linalg.solve(colors[:, :3], colors[:, 3])
+
+
+def meant(colors, primaries):
+    """What numbers of these primaries are in BT.709."""
+    light = (np.array(colors) / 255) ** 2.4 @ (np.linalg.inv(to_xyz("bt709")) @ to_xyz(primaries)).T
+    return np.rint(255 * light.clip(0, 1) ** (1 / 2.4)).astype(int)
 
 
 def bars(path, high, how, encode, frames=8):
@@ -82,7 +108,7 @@ def test_latents_key_frames_small_frames_and_written_clips_show_the_colors_that_
     path = bars(tmp_path / name, high, how, encode)
     near = NEAR.get(name, 3)
     assert probe(path).color == said
-    wanted = np.array(BARS)
+    wanted = meant(BARS, PRIMARIES.get(name, "bt709"))
     looks = {"frame": seen(next(read_frames(path))[1]), "key frame": seen(next(read_frames(path, short_side=96))[1])}
     ((_, window),) = read_windows(
         path, start_us=0, end_us=1_000_000, fps=8, frames=5, windows=1, bucket=(96, 128), enlarge=True
@@ -119,6 +145,50 @@ def test_gray_of_hybrid_log_gamma_is_gray(tmp_path):
     path = bars(tmp_path / "hlg.mp4", 192, FROM_RGB + HDR.format("arib-std-b67"), X265)
     assert probe(path).color == "bt2020 hlg primaries bt2020" and probe(path).hdr == "hlg"
     assert np.abs(seen(next(read_frames(path))[1])[2] - 128).max() <= 3
+
+
+@pytest.mark.parametrize("primaries", TO_BT709)
+def test_primaries_become_those_of_bt709_by_their_chromaticities(primaries):
+    wanted = np.linalg.inv(to_xyz("bt709")) @ to_xyz(primaries)
+    assert np.abs(np.array(TO_BT709[primaries]) - wanted).max() < 1e-4
+
+
+def hybrid_log_gamma(colors, peak=1000.0):
+    """Signal in hybrid log-gamma of colors of BT.709 whose white is 203 cd/m2 (ITU-R BT.2100-2, table 5)."""
+    display = (np.array(colors) / 255) ** 2.4 * 203  # cd/m2, by ITU-R BT.1886
+    display = display @ (np.linalg.inv(to_xyz("bt2020")) @ to_xyz("bt709")).T / peak
+    luminance = display @ to_xyz("bt2020")[1]
+    scene = display * luminance[..., None] ** ((1 - 1.2) / 1.2)  # the inverse of a system gamma of 1.2
+    a, b, c = 0.17883277, 1 - 4 * 0.17883277, 0.5 - 0.17883277 * np.log(4 * 0.17883277)
+    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), a * np.log(np.maximum(12 * scene - b, 1e-9)) + c)
+
+
+HUES = np.array([*BARS, (200, 170, 40), (30, 60, 30), (190, 20, 150), (12, 12, 12), (40, 190, 190)])
+
+
+def test_hybrid_log_gamma_has_the_colors_that_the_standard_says(tmp_path):
+    signal = np.rint(hybrid_log_gamma(HUES) * 65535).astype(np.uint16)
+    wide = np.repeat(np.repeat(signal[None], 64, 0), 32, 1)
+    (tmp_path / "hlg.raw").write_bytes(wide.tobytes())
+    ffmpeg(
+        "-f", "rawvideo", "-pix_fmt", "rgb48le", "-s", f"{wide.shape[1]}x64", "-i", tmp_path / "hlg.raw", "-vf",
+        "scale=out_color_matrix=bt2020:out_range=tv:flags=accurate_rnd+full_chroma_int,format=yuv444p10le,"
+        "setparams=colorspace=bt2020nc:color_primaries=bt2020:color_trc=arib-std-b67:range=tv",
+        *X265[:-4], "-x265-params", "lossless=1:log-level=0", tmp_path / "hlg.mp4",
+    )  # fmt: skip
+    assert probe(tmp_path / "hlg.mp4").color == "bt2020 hlg primaries bt2020"
+    shown = next(read_frames(tmp_path / "hlg.mp4"))[1].astype(int)
+    assert np.abs(shown[32, 16::32] - HUES).max() <= 2
+
+
+def test_highlights_of_hybrid_log_gamma_keep_their_hue():
+    bright = np.array([(255, 128, 128), (255, 64, 128)])
+    exposed = hybrid_log_gamma(bright * 4 ** (1 / 2.4))  # two stops above white
+    frame = av.VideoFrame.from_ndarray(np.rint(exposed * 65535).astype(np.uint16)[None].repeat(4, 0), format="rgb48le")
+    frame.color_trc, frame.color_primaries = 18, 9
+    light = (to_rgb(frame)[0] / 255) ** 2.4
+    wanted = (bright / 255) ** 2.4
+    assert np.abs(light / light[:, :1] - wanted / wanted[:, :1]).max() < 0.02 and light.max() > 0.9
 
 
 def test_light_is_what_the_standards_say():
