@@ -1,6 +1,8 @@
 """One conversion to RGB: whatever a file's tags are, everything that looks at it sees the colors that were meant."""
 
+import base64
 import io
+from pathlib import Path
 
 import av
 import numpy as np
@@ -8,7 +10,12 @@ import pytest
 from bad_media import ffmpeg
 from PIL import Image, ImageCms
 
+from goku_cli.caption.clip import Clip
 from goku_cli.errors import Cause, Fault
+from goku_cli.ingest.ingest import ingest
+from goku_cli.ingest.rules import load_rules
+from goku_cli.ingest.walk import find_media
+from goku_cli.manifest.store import Manifest
 from goku_cli.media.color import TO_BT709, coding_of, to_rgb
 from goku_cli.media.decode import open_decoding
 from goku_cli.media.ffmpeg import Cut, cut_video
@@ -17,6 +24,11 @@ from goku_cli.media.orientation import Orientation, orientation_of
 from goku_cli.media.probe import open_image, probe
 from goku_cli.media.shrink import shrink
 from goku_cli.media.window import read_windows
+from goku_cli.report.gather import gather
+from goku_cli.report.pictures import player
+from goku_cli.split.settings import SplitSettings, WriteSettings
+from goku_cli.split.split import split
+from goku_cli.split.write import write_clips
 
 BARS = ((192, 48, 48), (48, 80, 192), (128, 128, 128), (32, 160, 64))
 WIDTH = 256
@@ -122,6 +134,31 @@ def test_latents_key_frames_small_frames_and_written_clips_show_the_colors_that_
     assert np.abs(looks["frame"] - wanted).max() <= near, looks
     for look, colors in looks.items():
         assert np.abs(colors - looks["frame"]).max() <= 2, (look, looks)
+
+
+def opened(uri):
+    """The picture in a data URI."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB"))
+
+
+@pytest.mark.parametrize("name", ["hd_full.mp4", "pq.mp4", "pal.mp4"])
+def test_a_report_shows_the_colors_of_key_frames(tmp_path, name):
+    high, how, encode, _ = FILMS[name]
+    (tmp_path / "raw").mkdir()
+    bars(tmp_path / "raw" / name, high, how, encode)
+    with Manifest(tmp_path / "m.duckdb", create=True) as manifest:
+        ingest(manifest, find_media([str(tmp_path / "raw")]), load_rules("none"), workers=1)
+        split(manifest, SplitSettings(), workers=1)
+        write_clips(manifest, tmp_path / "cut", WriteSettings(crf=2), workers=1)
+        (clip,) = manifest.query("FROM clip_files")
+        manifest.insert("selections", [{"name": "all", "clip": clip["id"], "weight": 1.0}])
+        (listed,) = gather(manifest, "all").kept
+    (key,) = Clip(clip, most_key_frames=1).key_frames
+    wanted = seen(np.asarray(Image.open(io.BytesIO(key.jpeg))))
+    assert np.abs(seen(opened(listed["picture"])) - wanted).max() <= 2
+    for played in (player(Path(clip["path"]), 8), player(Path(clip["source_path"]), 8)):  # WebP rounds, as H.264 does
+        assert np.abs(seen(opened(played.source)) - wanted).max() <= 4
+        assert np.abs(seen(opened(played.still)) - wanted).max() <= 4
 
 
 @pytest.mark.parametrize(
