@@ -11,6 +11,7 @@ import functools
 import importlib
 import io
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterator
@@ -175,7 +176,7 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
 
 def _film(container: av.container.InputContainer) -> av.VideoStream:
     """Return the stream that players show: the default one, else the largest by pixels and length; no cover, preview or
-    thumbnail, though it comes first.
+    thumbnail, though it comes first, and none that is over when another is half way through.
 
     Raises:
         Fault: NO_VIDEO.
@@ -183,14 +184,23 @@ def _film(container: av.container.InputContainer) -> av.VideoStream:
     streams = [stream for stream in container.streams.video if not stream.disposition & BESIDE]
     if not streams:
         raise Fault(Cause.NO_VIDEO)
-    return max(streams, key=_claim)
+    longest = max(map(_seconds, streams))
+    return max(streams, key=lambda stream: _claim(stream, longest))
 
 
-def _claim(stream: av.VideoStream) -> tuple[bool, bool, int, float]:
-    coder = stream.codec_context
+def _claim(stream: av.VideoStream, longest: float) -> tuple[bool, bool, int, float]:
+    coder, seconds = stream.codec_context, _seconds(stream)
     pixels = coder.width * coder.height if coder else 0
-    length = float((stream.duration or 0) * (stream.time_base or 0))
-    return stream.frames != 1, bool(stream.disposition & Disposition.default), pixels, length
+    film = stream.frames != 1 and (2 * seconds > longest or not longest)
+    return film, bool(stream.disposition & Disposition.default), pixels, seconds
+
+
+def _seconds(stream: av.VideoStream) -> float:
+    """Return how long a stream says it is, in Matroska by a tag; 0 when it does not."""
+    if stream.duration is not None:
+        return float(stream.duration * (stream.time_base or 0))
+    said = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return sum(float(part) * unit for part, unit in zip(said.groups(), (3600, 60, 1), strict=True)) if said else 0.0
 
 
 def decoder_of(stream: av.VideoStream) -> av.VideoCodecContext:
