@@ -2,13 +2,14 @@
 
 import base64
 import io
+import struct
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from bad_media import ffmpeg
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from goku_cli.caption.clip import Clip
 from goku_cli.errors import Cause, Fault
@@ -297,6 +298,32 @@ def test_pictures_follow_their_profile_and_the_type_of_their_samples(tmp_path):
     assert probe(tmp_path / "broken.png").color == "rgb profile not followed, it is damaged"
     Image.new("LA", (64, 48), (200, 0)).save(tmp_path / "clear.png")
     assert open_image(tmp_path / "clear.png")[0, 0].tolist() == [128, 128, 128]
+
+
+@pytest.mark.parametrize("suffix", ["png", "avif"])
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_stills_of_high_dynamic_range_show_the_colors_that_were_meant(tmp_path, suffix, transfer):
+    coded = HDR.format(transfer)
+    encode = ["-c:v", "libaom-av1", "-still-picture", 1, "-crf", 5, "-cpu-used", 8, "-pix_fmt", "yuv420p10le"]
+    if suffix == "png":
+        coded, encode = coded.replace("bt2020nc:range=limited", "gbr:range=full"), ["-pix_fmt", "rgb48be"]
+    path = bars(tmp_path / f"a.{suffix}", 192, FROM_RGB + coded, encode, frames=1)
+    facts = probe(path)
+    name = {"smpte2084": "pq", "arib-std-b67": "hlg"}[transfer]
+    matrix = "rgb full" if suffix == "png" else "bt2020"
+    assert (facts.kind, facts.hdr, facts.color) == ("image", name, f"{matrix} {name} primaries bt2020")
+    film = bars(tmp_path / "film.mp4", 192, FROM_RGB + HDR.format(transfer), X265)
+    assert np.abs(seen(open_image(path)) - seen(next(read_frames(film))[1])).max() <= 3
+
+
+@pytest.mark.parametrize(("gamma", "said"), [(1.0, "rgb gamma 1"), (1 / 2.2, "rgb"), (0.0, "rgb")])
+def test_the_gamma_of_a_png_is_followed(tmp_path, gamma, said):
+    stored = np.rint(255 * (np.array([BARS], float) / 255) ** (2.2 * gamma or 1)).astype(np.uint8)
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"gAMA", struct.pack(">I", round(gamma * 100_000)))
+    Image.fromarray(stored).save(tmp_path / "a.png", pnginfo=chunks)
+    assert probe(tmp_path / "a.png").color == said
+    assert np.abs(open_image(tmp_path / "a.png").astype(int) - [BARS]).max() <= 4
 
 
 def test_inks_become_light(tmp_path):

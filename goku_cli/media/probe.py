@@ -26,11 +26,11 @@ from PIL import Image, ImageOps
 
 from goku_cli.errors import Cause, Fault
 from goku_cli.media.animation import pictures
-from goku_cli.media.color import coding_of
+from goku_cli.media.color import TRANSFERS, coding_of, to_rgb
 from goku_cli.media.fields import look_for_fields
 from goku_cli.media.orientation import orientation_of
 from goku_cli.media.packets import MAX_SECONDS, read_packets
-from goku_cli.media.sniff import image_format
+from goku_cli.media.sniff import image_format, says_high_dynamic_range
 from goku_cli.media.srgb import to_srgb
 
 FORMATS = "mov,mp4,matroska,webm,avi,gif,apng,mpegts,mpeg,flv,asf,ogg"
@@ -38,6 +38,8 @@ PICTURES = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"]
 """What Pillow may open: some of its other formats run programs."""
 ANIMATED = frozenset(["GIF", "PNG", "WEBP"])
 """Image formats that are videos when they hold several frames."""
+BRIGHT = frozenset(["AVIF", "PNG"])
+"""Those that may be of high dynamic range."""
 MAX_PIXELS = 8192 * 8192
 MAX_BYTES = 1 << 40
 """More than a day of any codec in use; a sparse file can say that it has a million times that."""
@@ -151,27 +153,35 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
         Fault: not a regular file, not a known container, without a video stream, or too large; DAMAGED when
             reading it fails within the context.
     """
-    check_regular(path)
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS), **PROBED}
-    try:
-        container = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
-    except av.ArgumentError:
-        raise Fault(Cause.NOT_MEDIA, f"its format is none of {FORMATS}") from None
-    except (av.FFmpegError, ValueError) as error:
-        raise Fault(Cause.UNREADABLE, f"its header or index is missing or damaged ({_reason(error)})") from error
-    with container:
+    with _container(path, FORMATS) as container:
         stream = _film(container)
-        if stream.codec_context is None:
-            raise Fault(Cause.NO_DECODER)
-        if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-            size = f"{stream.codec_context.width}x{stream.codec_context.height}"
-            raise Fault(Cause.TOO_LARGE, f"{size}; at most {MAX_PIXELS} pixels a frame are read")
+        _check_size(stream)
         stream.thread_type = "AUTO"
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # a frame may be larger than its header says
         try:
             yield container, stream
         except av.FFmpegError as error:
             raise Fault(Cause.DAMAGED, _reason(error)) from error
+
+
+def _container(path: Path, formats: str) -> av.container.InputContainer:
+    check_regular(path)
+    options = {"format_whitelist": formats, "protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS), **PROBED}
+    try:
+        return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
+    except av.ArgumentError:
+        raise Fault(Cause.NOT_MEDIA, f"its format is none of {formats}") from None
+    except (av.FFmpegError, ValueError) as error:
+        raise Fault(Cause.UNREADABLE, f"its header or index is missing or damaged ({_reason(error)})") from error
+
+
+def _check_size(stream: av.VideoStream) -> None:
+    """Refuse frames that are too large, also where only the frame says so."""
+    if stream.codec_context is None:
+        raise Fault(Cause.NO_DECODER)
+    if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
+        size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+        raise Fault(Cause.TOO_LARGE, f"{size}; at most {MAX_PIXELS} pixels a frame are read")
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
 
 
 def _film(container: av.container.InputContainer) -> av.VideoStream:
@@ -243,8 +253,19 @@ def open_animation(path: Path) -> Iterator[Iterator[av.VideoFrame]]:
 def _still(path: Path) -> tuple[np.ndarray, str]:
     """Return an image, and how it became sRGB."""
     check_regular(path)
+    if image_format(path) in BRIGHT and says_high_dynamic_range(path):
+        frame = _bright(path)
+        return orientation_of(frame).applied(to_rgb(frame)), str(coding_of(frame))
     with _picture(path) as image:
         return to_srgb(ImageOps.exif_transpose(image))
+
+
+def _bright(path: Path) -> av.VideoFrame:
+    """Return a still of high dynamic range, which Pillow would take for standard range, as ffmpeg decodes it."""
+    with _container(path, "mov,png_pipe") as container:
+        stream = container.streams.video[0]
+        _check_size(stream)
+        return _first_frame(container, stream)
 
 
 @contextmanager
@@ -305,12 +326,13 @@ def probe_image(path: Path) -> Probe:
     height, width, _ = pixels.shape
     with _picture(path) as image:
         name, mode = str(image.format).lower(), image.mode
+    hdr = next((word for word in TRANSFERS.values() if word in color.split()), None)
     return Probe(
         kind="image", container=name, codec=name, width=width, height=height, rotation=0, mirrored=False, sar=1.0,
         fps=0.0, usual_fps=0.0, variable_fps=False, frames=1, start_us=0, duration_us=0, bitrate=0,
         pixel_format=mode.lower(),
-        bit_depth=16 if "16" in mode else 32 if mode == "F" else 8, hdr=None, color=color, interlaced=False,
-        fields=None, audio=False, missing=0.0,
+        bit_depth=16 if "16" in mode else 32 if mode == "F" else 8, hdr=hdr, color=color,
+        interlaced=False, fields=None, audio=False, missing=0.0,
     )  # fmt: skip
 
 
