@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from bad_media import ffmpeg
 from films import shot
+from PIL import Image
 
 from goku_cli.caption.clip import Clip
 from goku_cli.ingest.ingest import ingest
@@ -133,6 +134,16 @@ def test_a_film_of_one_long_frame_is_a_film(tmp_path):
     (row,) = clips(tmp_path)
     assert (row["frames"], row["end_us"]) == (1, pytest.approx(5e6, abs=1e5))
     assert len(list(read_frames(tmp_path / "a.mp4", start_us=0, end_us=row["end_us"], fps=8))) == 40
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_the_last_picture_of_an_animation_stands_as_long_as_it_says(tmp_path, suffix):
+    first, *others = [Image.fromarray(np.full((48, 64, 3), 40 * i, np.uint8)) for i in range(5)]
+    held = [200, 200, 200, 200, 3000]
+    first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=others, duration=held)
+    assert probe(tmp_path / f"a.{suffix}").duration_us == pytest.approx(3.8e6, abs=1e3)
+    rows = clips(tmp_path, min_seconds=0.1)
+    assert rows[-1]["end_us"] == pytest.approx(3.8e6, abs=1e3)
 
 
 def test_a_rate_is_judged_without_its_gaps(tmp_path):

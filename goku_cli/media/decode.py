@@ -18,7 +18,7 @@ import av
 from goku_cli.errors import Cause, Fault
 from goku_cli.media.animation import TICK
 from goku_cli.media.interlace import progressive
-from goku_cli.media.packets import MAX_FRAMES, MAX_SECONDS
+from goku_cli.media.packets import ANIMATIONS, MAX_FRAMES, MAX_SECONDS
 from goku_cli.media.probe import decoder_of, is_animation, open_animation, open_video
 
 SLACK_US = 500
@@ -69,6 +69,8 @@ class Decoding:
         self.stream = stream
         self._fields = fields
         self.losses = Losses()
+        self.animated = container.format.name in ANIMATIONS
+        """Whether each frame says how long it stands, the last one too."""
         self._container = container
         self._tick = float(stream.time_base or 0) * 1e6
         # AVI keeps no times of presentation: B-frames come out in order, with times that are not.
@@ -221,6 +223,7 @@ class Drawn(Decoding):
 
     def __init__(self, pictures: Iterator[av.VideoFrame]) -> None:
         self.losses = Losses()
+        self.animated = True
         self.stream = Square()  # type: ignore[assignment]
         self._pictures = pictures
 

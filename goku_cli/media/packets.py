@@ -18,6 +18,8 @@ MAX_SECONDS = 24 * 3600
 MAX_FRAMES = MAX_SECONDS * 60
 ANNOUNCING = frozenset(["matroska,webm", "flv", "asf"])
 """Containers whose header says how long they are, and whose index does not say where every frame lies."""
+ANIMATIONS = frozenset(["gif", "apng"])
+"""Whose frames say how long they stand."""
 LEAST_MISSING = 0.1
 """Less than this share of the announced time is how muxers round and count, not a loss."""
 NO_TIME = -(1 << 63)

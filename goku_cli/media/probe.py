@@ -29,7 +29,7 @@ from goku_cli.media.animation import pictures
 from goku_cli.media.color import TRANSFERS, coding_of, to_rgb
 from goku_cli.media.fields import look_for_fields
 from goku_cli.media.orientation import orientation_of
-from goku_cli.media.packets import MAX_SECONDS, read_packets
+from goku_cli.media.packets import ANIMATIONS, MAX_SECONDS, read_packets
 from goku_cli.media.sniff import image_format, says_high_dynamic_range
 from goku_cli.media.srgb import to_srgb
 
@@ -376,7 +376,8 @@ def probe_video(path: Path) -> Probe:
     steps = packets.steps
     typical = float(np.median(steps)) if len(steps) else packets.lasting or float(1 / rate / packets.time_base)
     begin, end = int(packets.stamps[0]), int(packets.stamps[-1])  # Python's integers do not overflow
-    seconds, start_us = float((end - begin + typical) * packets.time_base), int(begin * packets.time_base * 1_000_000)
+    last = packets.lasting if name in ANIMATIONS and packets.lasting else typical
+    seconds, start_us = float((end - begin + last) * packets.time_base), int(begin * packets.time_base * 1_000_000)
     if abs(start_us) > MAX_START_US:
         raise Fault(Cause.UNREADABLE, f"its first time is {start_us / 1e6:g} s")
     if seconds > MAX_SECONDS:

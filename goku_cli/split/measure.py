@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import av
 import cv2
 import imagehash
 import numpy as np
@@ -63,17 +64,20 @@ class Measured:
     """What did not decode."""
     lasting_us: int = 0
     """How long the first frame stands by its own word."""
+    rest_us: int = 0
+    """How long the last frame of an animation stands by its own word."""
     longest_us: int = sys.maxsize
     """What no frame stands longer than."""
 
     @cached_property
     def ends_us(self) -> np.ndarray:
         """When each frame goes from the screen; the last one, and one before a hole or a gap, stay as long as those
-        before, and a film's only one as long as it says."""
+        before; a film's only one, and the last one of an animation, as long as they say."""
         ends = np.append(self.times_us[1:], self.times_us[-1])
         for number in [first for first, why in self.breaks.items() if why in ("damage", "gap")] + [len(ends)]:
             last = number - 1
             step = self.times_us[last] - self.times_us[last - 1] if last else self.lasting_us
+            step = self.rest_us if self.rest_us and number == len(ends) else step
             ends[last] = self.times_us[last] + min(step, self.longest_us)
         return ends
 
@@ -107,7 +111,7 @@ def measure(
         for number, shown in enumerate(decoding.frames()):
             frame = shrink(shown.frame, sar, SHORT_SIDE)
             if not number:
-                lasting_us = round(float((shown.frame.duration or 0) * (shown.frame.time_base or 0)) * 1e6)
+                lasting_us = _duration_us(shown.frame)
             if shown.opens:
                 breaks[number] = shown.opens
             if not number or shown.opens == "size":
@@ -126,12 +130,13 @@ def measure(
                 due = tick >= featured + 2
                 featured = tick if due else featured
                 samples.append(Sample(number, thumbnail(frame), feature(frame) if due else None))
+        rest_us = _duration_us(shown.frame) if decoding.animated else 0
         lost = decoding.losses.fault()
     squares = np.stack(gray)
     found = cuts.finish(squares, stood=stood)
     return Measured(
         np.array(times), np.array(luma), np.array(contrast), squares, np.stack(colors), found, breaks,
-        sizes, samples, lost, lasting_us,
+        sizes, samples, lost, lasting_us, rest_us,
     )  # fmt: skip
 
 
@@ -156,6 +161,10 @@ def thumbnail(frame: np.ndarray) -> bytes:
 
 def _square(gray: np.ndarray) -> np.ndarray:
     return cv2.resize(gray, (HASHED, HASHED), interpolation=cv2.INTER_AREA)
+
+
+def _duration_us(frame: av.VideoFrame) -> int:
+    return round(float((frame.duration or 0) * (frame.time_base or 0)) * 1e6)
 
 
 def _displayed(shown: Shown, sar: float) -> tuple[int, int]:
