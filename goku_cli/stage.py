@@ -81,8 +81,8 @@ class Rows:
     insert: dict[str, list[Row]] = field(default_factory=dict)
     replace: dict[str, str] = field(default_factory=dict)
     """Table -> column: its rows whose column equals the item's id are deleted first."""
-    once: dict[str, list[Row]] = field(default_factory=dict)
-    """Rows to insert by table unless a row with the same `id` is there (two files with the same bytes)."""
+    latest: dict[str, list[Row]] = field(default_factory=dict)
+    """Rows by table that take the place of one with the same `id`: of the same bytes, or of a file measured again."""
     tensors: dict[str, Any] = field(default_factory=dict)
     """Arrays, or lists of arrays, by key, which `store` must make durable before the rows are committed."""
     partial: Failure | None = None
@@ -314,7 +314,7 @@ def _commit(
     now = datetime.datetime.now()
     inserts: dict[str, list[Row]] = {"receipts": [], "failures": []}
     replaced: dict[tuple[str, str], list[str]] = {}
-    once: dict[str, dict[str, Row]] = {}
+    latest: dict[str, dict[str, Row]] = {}
     for item, result in batch:
         failure = result if isinstance(result, Failure) else result.partial
         if failure is not None:
@@ -327,8 +327,8 @@ def _commit(
             replaced.setdefault((table, column), []).append(item.id)
         for table, rows in result.insert.items():
             inserts.setdefault(table, []).extend(rows)
-        for table, rows in result.once.items():
-            once.setdefault(table, {}).update({row["id"]: row for row in rows})
+        for table, rows in result.latest.items():
+            latest.setdefault(table, {}).update({row["id"]: row for row in rows})
     ids = [item.id for item, _ in batch]
     with manifest.transaction():
         for table in ("receipts", "failures"):
@@ -337,7 +337,7 @@ def _commit(
             manifest.delete(table, column, keys)
         for table, rows in inserts.items():
             manifest.insert(table, rows)
-        for table, by_id in once.items():
-            known = manifest.matching(f'SELECT id FROM "{table}" JOIN asked ON id = key', list(by_id))
-            manifest.insert(table, [by_id[key] for key in by_id.keys() - {row["id"] for row in known}])
+        for table, by_id in latest.items():
+            manifest.delete(table, "id", list(by_id))
+            manifest.insert(table, list(by_id.values()))
     return time.monotonic() - started

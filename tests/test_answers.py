@@ -35,6 +35,16 @@ LOUD = "The user wants a caption. A dog, maybe a cat? It is a dog."
         f"<|channel|>analysis<|message|>{LOUD}<|end|><|start|>assistant<|channel|>final<|message|>{DOG}<|return|>",
         f"analysis{LOUD}assistantfinal{DOG}",
         f"<think>{LOUD * 500}</think>{DOG}",
+        f"<unused94>thought\n{LOUD}<unused95>{DOG}",
+        f"<longcat_think>{LOUD}</longcat_think>{DOG}",
+        f"<mm:think>{LOUD}</mm:think>{DOG}",
+        f"[BEGIN OF THOUGHT]{LOUD}[END OF THOUGHT]{DOG}",
+        f"**Reasoning:** {LOUD}\n\n**Caption:** {DOG}",
+        f"Thinking Process:\n1. {LOUD}\n\nFinal Answer: {DOG}",
+        f"<think>{LOUD}</think>\n\\boxed{{{DOG}}}",
+        f"<|im_start|>assistant\n{DOG}<|im_end|>",
+        f"{DOG}\n\nWould you like me to describe the frames one by one?",
+        f"{DOG} Let me know if you need more detail!",
     ],
 )
 def test_reasoning_is_no_part_of_a_caption(text):
@@ -48,9 +58,28 @@ def test_reasoning_alone_is_no_answer(text):
     assert caught.value.cause == Cause.ANSWER
 
 
-def test_words_that_only_look_like_reasoning_stay():
-    text = "Two kids think; a sign reads a < b and c > d, <b>analysis</b> of 2 * 3."
+@pytest.mark.parametrize("text", ["None", "N/A", "null", "[no caption]", "**undefined**"])
+def test_a_word_for_nothing_is_no_caption(text):
+    with pytest.raises(Fault) as caught:
+        read_answer(text)
+    assert caught.value.cause == Cause.ANSWER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Two kids think; a sign reads a < b and c > d, <b>analysis</b> of 2 * 3.",
+        "Analysis: a slide with three bars.\nThe answer is written below.",
+        "A page titled Thoughts: a list, and under it Caption: none.",
+    ],
+)
+def test_words_that_only_look_like_reasoning_stay(text):
     assert without_reasoning(text) == text
+
+
+def test_what_is_asked_in_the_picture_is_no_offer():
+    text = 'A poster asks passers-by, "Would you like me to help you?" in red.'
+    assert read_answer(text) == text and read_answer("None of the seats is taken.") == "None of the seats is taken."
 
 
 @pytest.mark.parametrize(
@@ -102,6 +131,7 @@ Unfortunately, I am not able to see it.
 Unfortunately, I can't view this video.
 Unfortunately I cannot comply with that.
 As an AI, I see.
+I'm just an AI and can't see the frames.
 As a language model, I have no eyes, so my answer would be a guess.
 No image was provided.
 No video is attached.

@@ -28,7 +28,8 @@ from goku_cli.wording import clean
 
 
 def clip(path, start=0, end=2_000_000, kind="video", sidecars=(), motion=None):
-    row = {"id": "c", "kind": kind, "source_path": str(path), "start_us": start, "end_us": end}
+    row = {"id": "c", "kind": kind, "source_path": str(path), "fields": None}
+    row |= {"start_us": start, "end_us": end}
     return Clip(row | as_ingested(path), tuple(sidecars), motion)
 
 

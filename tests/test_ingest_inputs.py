@@ -54,6 +54,7 @@ def named(*words):
         ("gone.mp4", "no file or folder at"),
         ("*.xyz", r"nothing matches \*.xyz"),
         ("file:///etc/passwd", "type the path: /etc/passwd"),
+        ("file:///home/a%20b.mp4", "type the path: /home/a b.mp4"),
         ("ftp://host/a.mp4", "not fetched, only http, https, s3; download it first"),
         ("wrong.csv", r"wrong.csv has no column path, .*; it has: a, b"),
         ("wrong.parquet", "is not a parquet list"),

@@ -18,7 +18,7 @@ def manifest(tmp_path):
 
 
 def test_new_manifest_is_migrated_and_sound(manifest):
-    assert manifest.value("SELECT max(number) FROM schema_version") == 2
+    assert manifest.value("SELECT max(number) FROM schema_version") == 3
     assert manifest.verify() == []
 
 

@@ -27,6 +27,7 @@ def two(path, rate, seconds, *options, first=SMALL, second=FILM):
     [
         ("thumb_first.mp4", 1, 1, ["-c:v:0", "mjpeg", "-pix_fmt:v:0", "yuvj420p", "-disposition:v:0", "0"]),
         ("thumb_default.mp4", 1, 1, ["-c:v:0", "mjpeg", "-pix_fmt:v:0", "yuvj420p", "-disposition:v:1", "0"]),
+        ("poster_default.mkv", 1, 1, ["-c:v:0", "mjpeg", "-disposition:v:0", "default", "-disposition:v:1", "0"]),
         ("small_first.mkv", 24, 2, ["-disposition:v:0", "0", "-disposition:v:1", "default"]),
         ("two.ts", 24, 2, []),
         ("cover.mp4", 1, 1, ["-c:v:0", "mjpeg", "-pix_fmt:v:0", "yuvj420p", "-disposition:v:0", "attached_pic"]),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from bad_media import ffmpeg
 from films import shot
+from PIL import Image
 
 from goku_cli.caption.clip import Clip
 from goku_cli.ingest.ingest import ingest
@@ -24,14 +25,14 @@ from goku_cli.split.split import split
 TICK = 12_288
 
 
-def timed(path, times, seeds=None):
-    """A film of frames at these times (s)."""
+def timed(path, times, seeds=None, pictures=None):
+    """A film of frames at these times (s): a pan, one picture of each seed, or these pictures."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=24)
         stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
         stream.codec_context.time_base = Fraction(1, TICK)
         stream.options = {"crf": "12", "preset": "ultrafast", "bf": "0"}
-        pictures = [next(shot(seed, 1, 192, 320)) for seed in seeds] if seeds else list(shot(1, len(times), 192, 320))
+        pictures = pictures or [next(shot(seed, 1, 192, 320)) for seed in seeds or ()] or shot(1, len(times), 192, 320)
         for at, picture in zip(times, pictures, strict=True):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(format="yuv420p")
             frame.pts, frame.time_base = round(at * TICK), Fraction(1, TICK)
@@ -69,6 +70,35 @@ def test_a_picture_stands_until_the_next_one(tmp_path, times, seeds):
         assert len(window) == 9
 
 
+LEAVES = (0, 1, 2, 0, 3)
+
+
+@pytest.mark.parametrize("seconds", [2.0, 4.0])
+def test_slides_of_one_frame_are_cut_where_slides_of_many_are(tmp_path, seconds):
+    rate = 12
+    timed(tmp_path / "one.mp4", [seconds * i for i in range(len(LEAVES))], LEAVES)
+    shown = [seed for seed in LEAVES for _ in range(round(seconds * rate))]
+    timed(tmp_path / "many.mp4", [i / rate for i in range(len(shown))], shown)
+    found = clips(tmp_path)
+    spans = {name: [(row["start_us"] / 1e6, row["end_us"] / 1e6) for row in found if row["source_path"].endswith(name)]
+             for name in ("one.mp4", "many.mp4")}  # fmt: skip
+    assert spans["one.mp4"] == [(seconds * i, seconds * (i + 1)) for i in range(len(LEAVES))]
+    assert spans["many.mp4"] == [pytest.approx(span, abs=1e-5) for span in spans["one.mp4"]]
+
+
+@pytest.mark.parametrize("step", [1.0, 4.0])
+def test_what_moves_a_little_between_long_frames_is_one_shot(tmp_path, step):
+    timed(tmp_path / "a.mp4", [step * i for i in range(8)])
+    assert {row["opened_by"] for row in clips(tmp_path)} <= {"start", "length"}
+
+
+def test_a_shot_of_one_frame_a_second_is_not_cut_where_it_moves_much(tmp_path):
+    wide = [picture[:, :320] for picture in shot(1, 40, 192, 320, speed=8.0)]
+    with_jumps = dict(enumerate(wide[::5]))
+    timed(tmp_path / "a.mp4", [float(i) for i in with_jumps], pictures=list(with_jumps.values()))
+    assert {row["opened_by"] for row in clips(tmp_path)} <= {"start", "length"}
+
+
 @pytest.mark.parametrize("gap", [30, 120])
 @pytest.mark.parametrize("container", ["mp4", "mkv"])
 def test_a_gap_in_time_is_a_place_to_cut(tmp_path, gap, container):
@@ -104,6 +134,16 @@ def test_a_film_of_one_long_frame_is_a_film(tmp_path):
     (row,) = clips(tmp_path)
     assert (row["frames"], row["end_us"]) == (1, pytest.approx(5e6, abs=1e5))
     assert len(list(read_frames(tmp_path / "a.mp4", start_us=0, end_us=row["end_us"], fps=8))) == 40
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_the_last_picture_of_an_animation_stands_as_long_as_it_says(tmp_path, suffix):
+    first, *others = [Image.fromarray(np.full((48, 64, 3), 40 * i, np.uint8)) for i in range(5)]
+    held = [200, 200, 200, 200, 3000]
+    first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=others, duration=held)
+    assert probe(tmp_path / f"a.{suffix}").duration_us == pytest.approx(3.8e6, abs=1e3)
+    rows = clips(tmp_path, min_seconds=0.1)
+    assert rows[-1]["end_us"] == pytest.approx(3.8e6, abs=1e3)
 
 
 def test_a_rate_is_judged_without_its_gaps(tmp_path):

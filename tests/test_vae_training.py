@@ -61,7 +61,7 @@ def clips(tmp_path_factory):
     write_image(folder / "1.png", frames[0])
     for i, (name, end) in enumerate((("0.mp4", 29 * 1_000_000 // 24), ("1.png", 0), ("gone.png", 0))):
         rows.append({"clip": f"{i + 1:032x}"[::-1], "source_path": str(folder / name), "start_us": 0, "end_us": end})
-    return pd.DataFrame(rows).assign(held_out=False)
+    return pd.DataFrame(rows).assign(held_out=False, fields=None)
 
 
 def steps_of(task, first, last):

@@ -37,7 +37,7 @@ def tag_by_looking(
     """
     eyes = encoder()
     classes, answers = class_features(eyes, taxonomy)
-    columns = "clip_files.id, source_path, source_bytes, source_mtime_ns, start_us, end_us"
+    columns = "clip_files.id, source_path, source_bytes, source_mtime_ns, fields, start_us, end_us"
     rows = manifest.stream(f"SELECT {columns} {FROM_CLIPS} ORDER BY source_path, start_us", [selection])
     items: Iterator[Item] = (Item(row["id"], row) for row in rows)
     return run_stage(
@@ -71,8 +71,9 @@ def four_frames(clip: Row) -> Rows:
     else:
         quarter = (end - start) / FRAMES
         span = read_frames(
-            path, start_us=round(start + quarter / 2), end_us=end, fps=1e6 / quarter, short_side=SHORT_SIDE
-        )
+            path, start_us=round(start + quarter / 2), end_us=end, fps=1e6 / quarter, short_side=SHORT_SIDE,
+            fields=clip["fields"],
+        )  # fmt: skip
         frames = [np.ascontiguousarray(frame) for _, frame in span]
     if not frames:
         raise Fault(Cause.UNSUITABLE, "no frame lies in the clip")

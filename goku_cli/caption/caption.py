@@ -168,7 +168,7 @@ def _facts(settings: CaptionSettings, models: Mapping[str, Dense]) -> list[objec
 
 _KEPT = "FROM clip_files AS c JOIN selections ON selections.clip = c.id AND name = $selection AND reason IS NULL"
 _CLIPS = f"""
-SELECT c.id, kind, source_path, source_bytes, source_mtime_ns, start_us, end_us, m.value AS motion {_KEPT}
+SELECT c.id, kind, source_path, source_bytes, source_mtime_ns, fields, start_us, end_us, m.value AS motion {_KEPT}
 LEFT JOIN current_scores AS m ON m.clip = c.id AND metric = 'motion' ORDER BY source_path, start_us
 """
 # A text without times, or beside an image, speaks of the whole.

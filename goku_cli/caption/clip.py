@@ -36,7 +36,7 @@ class Clip:
     """One clip to caption."""
 
     row: Row
-    """Its id, kind, source_path, start_us and end_us, and the size and time of its file when it was ingested."""
+    """Its id, kind, source_path, fields, start_us and end_us; the size and time of its file when it was ingested."""
     sidecars: tuple[Row, ...] = ()
     """Texts that came with its source: start_us, end_us (None: all of it), text."""
     motion: float | None = None
@@ -83,11 +83,11 @@ class Clip:
     def _decoded(self) -> tuple[np.ndarray, tuple[KeyFrame, ...]]:
         path = Path(self.row["source_path"])
         check_unchanged(path, self.row["source_bytes"], self.row["source_mtime_ns"])
-        span = {"start_us": self.row["start_us"], "end_us": self.row["end_us"], "fps": FPS} if self.is_video else {}
+        span = {name: self.row[name] for name in ("start_us", "end_us", "fields")} | {"fps": FPS}
         ticks = _ticks(self.seconds, self.most_key_frames) if self.is_video else [0][: self.most_key_frames]
         side = (KEY_SIDE if self.is_video else KEY_LONG_SIDE) if ticks else SHORT_SIDE
         small, keys = [], []
-        for number, (_, frame) in enumerate(read_frames(path, short_side=side, **span)):
+        for number, (_, frame) in enumerate(read_frames(path, short_side=side, **(span if self.is_video else {}))):
             keys += [(number, _jpeg(frame))] * (number in ticks)
             small.append(_within(frame, SHORT_SIDE / min(frame.shape[:2])))
         if not small:

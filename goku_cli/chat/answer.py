@@ -13,7 +13,8 @@ MAX_CHARACTERS = 4_000
 CAPTION_KEYS = ("caption", "description", "text")
 """Of an answer that is a JSON object although none was asked for."""
 _MARKUP = re.compile(
-    r"\x1b\[[0-9;?]*[A-Za-z]|<\|[^|>]*\|>|</?[a-zA-Z][^<>]{0,200}>|```[a-z]*|^[ \t]*(?:#{1,6}|[-*+]|\d+\.)[ \t]+",
+    r"\x1b\[[0-9;?]*[A-Za-z]|<\|im_start\|>assistant|<\|[^|>]*\|>|</?[a-zA-Z][^<>]{0,200}>|```[a-z]*"
+    r"|^[ \t]*(?:#{1,6}|[-*+]|\d+\.)[ \t]+",
     re.MULTILINE,
 )
 _EMPHASIS = re.compile(r"(\*\*|__|\*|`)(?=\S)(.+?)(?<=\S)\1")
@@ -22,6 +23,14 @@ _LABEL = re.compile(
     r"|(?:the )?(?:(?:dense|merged|final|video|image|frame|detailed) )*(?:caption|description)\s*:)\s*",
     re.IGNORECASE,
 )
+_BOXED = re.compile(r"\\boxed\{(.*)\}", re.DOTALL)
+_OFFER = re.compile(
+    r"(?<=[.!?])\s+(?:would you like|do you want|let me know|feel free|if you(?:'d| would) like|if you (?:want|need))\b"
+    r"[^.!?]*\b(?:me|you|your)\b[^.!?]*[.!?]$",
+    re.IGNORECASE,
+)
+"""What a helpful model adds for whom it takes to be there."""
+_NOTHING = frozenset(["n/a", "none", "null", "undefined", "nan", "no caption"])
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _FENCE = re.compile(r"^\s*```(?:json)?|```\s*$")
 
@@ -37,7 +46,7 @@ def read_answer(text: str, *, cut_off: bool = False) -> str:
     said = without_reasoning(text.replace("’", "'"))
     if len(said) > 4 * MAX_CHARACTERS:
         raise Fault(Cause.ANSWER, f"{len(said)} characters; a caption has at most {MAX_CHARACTERS}")
-    said = _caption_of_json(said)
+    said = _caption_of_json(_BOXED.sub(r"\1", said))
     plain = _LABEL.sub("", _EMPHASIS.sub(r"\2", clean(_MARKUP.sub(" ", said), 4 * MAX_CHARACTERS))).strip()
     if len(plain) > 1 and plain[0] == plain[-1] == '"':
         plain = plain[1:-1].strip()
@@ -46,7 +55,8 @@ def read_answer(text: str, *, cut_off: bool = False) -> str:
         if not ends:
             raise Fault(Cause.ANSWER, "it was cut off before its first sentence ended")
         plain = plain[: ends[-1]]
-    if not any(character.isalpha() for character in plain):
+    plain = _OFFER.sub("", plain)
+    if not any(character.isalpha() for character in plain) or plain.strip("[]().").lower() in _NOTHING:
         raise Fault(Cause.ANSWER, "it holds no words")
     if plain[0] in "{[":
         raise Fault(Cause.ANSWER, f"data instead of a text: {plain[:60]}")

@@ -25,6 +25,7 @@ _REFUSALS = (
     rf"(?:{_SORRY})?i (?:do not|don'?t|did not|didn'?t|{_NOT}) (?:see|receive|find|have|view) {_ONE} {_MEDIUM}\b",
     rf"(?:{_SORRY})?i (?:do not have|don'?t have|have no|lack) (?:access to|{_ONE} (?:ability|capability|capacity))",
     rf"(?:{_SORRY})?i(?:'?m| am) (?:unable|not (?:able|allowed|permitted|comfortable))\b.{{0,30}}(?:\b{_HELP}|ing\b)",
+    rf"i(?:'?m| am) (?:just |only )?an? (?:ai|artificial intelligence|(?:large )?language model)\b.{{0,40}}{_NOT}",
     r"i (?:apologi[sz]e|must decline|have to decline|decline to)\b",
     r"as an? (?:ai|artificial intelligence|(?:large )?language model|vision model)\b.{0,40}\bi\b",
     rf"(?:{_SORRY})?(?:this|the|your) (?:request|content|prompt|image|video)s? (?:may |might |appears to |seems to )?"

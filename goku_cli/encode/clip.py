@@ -30,7 +30,7 @@ class ClipTask:
     """What a worker is told of one clip."""
 
     clip: Row
-    """Of `clip_files`: id, source_path, start_us, end_us."""
+    """Of `clip_files`: id, source_path, fields, start_us, end_us."""
     encoder: str
     codec: str
     period: int
@@ -46,6 +46,7 @@ def clip_windows(clip: Row, settings: EncodeSettings, period: int, count: int) -
     yield from read_windows(
         Path(clip["source_path"]), start_us=clip["start_us"], end_us=clip["end_us"], fps=settings.fps,
         frames=settings.frames, windows=count, bucket=settings.bucket, period=period, enlarge=settings.allow_upscale,
+        fields=clip["fields"],
     )  # fmt: skip
 
 

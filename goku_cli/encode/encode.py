@@ -26,8 +26,8 @@ from goku_cli.stage import Item, Outcome, Progress, Rows, run_stage
 def selected_clips(manifest: Manifest, selection: str) -> list[Row]:
     """Return the kept clips of a selection with the file and time range of each."""
     return manifest.query(
-        "SELECT clip_files.id, source_path, start_us, end_us FROM clip_files JOIN selections ON clip = clip_files.id"
-        " WHERE name = ? AND reason IS NULL AND weight > 0 ORDER BY clip_files.id",
+        "SELECT clip_files.id, source_path, fields, start_us, end_us FROM clip_files JOIN selections"
+        " ON clip = clip_files.id WHERE name = ? AND reason IS NULL AND weight > 0 ORDER BY clip_files.id",
         [selection],
     )
 

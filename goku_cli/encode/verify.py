@@ -22,7 +22,7 @@ TOLERANCE = {"float16": 1 / 256, "float32": 1e-3}
 # In the order of a hash, so that the windows are as good as random and the same each time.
 SAMPLE = """
 SELECT latents.*, encoders.path AS codec, encoders.settings, source_path, clip_files.start_us AS clip_start_us, end_us,
-    source_bytes, source_mtime_ns
+    source_bytes, source_mtime_ns, fields
 FROM (SELECT * FROM latents ORDER BY md5(key || encoder) LIMIT ?) AS latents
 JOIN encoders ON encoders.id = encoder JOIN clip_files ON clip_files.id = clip ORDER BY encoder, clip, key
 """
@@ -67,7 +67,7 @@ def _clip(reader: ShardReader, rows: list[Row], found: Verified) -> Iterator[str
     """Yield a line for each window of one clip that is off, or one when the clip cannot be read."""
     first = rows[0]
     settings, codec = settings_of(first), Path(first["codec"])
-    clip = {"source_path": first["source_path"], "start_us": first["clip_start_us"], "end_us": first["end_us"]}
+    clip = first | {"start_us": first["clip_start_us"]}
     try:
         if codec_fingerprint(codec) != json.loads(first["settings"])["codec_sha256"]:
             raise Fault(Cause.CHANGED, f"{codec} is not the VAE that encoded it")

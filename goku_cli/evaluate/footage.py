@@ -25,6 +25,7 @@ class Footage:
     image: bool
     start_us: int = 0
     end_us: int | None = None
+    fields: str | None = None
 
 
 def of_manifest(manifest: Manifest, name: str | None) -> list[Footage]:
@@ -37,12 +38,16 @@ def of_manifest(manifest: Manifest, name: str | None) -> list[Footage]:
     if drawn and not manifest.query("SELECT 1 FROM selections WHERE name = ? LIMIT 1", [name]):
         return [Footage(manifest.path.parent / row["path"], row["frames"] == 1) for row in drawn]
     rows = manifest.query(
-        "SELECT source_path, start_us, end_us FROM clip_files JOIN selections ON clip = id"
+        "SELECT source_path, start_us, end_us, fields FROM clip_files JOIN selections ON clip = id"
         " WHERE name = ? AND reason IS NULL AND source_path IS NOT NULL ORDER BY md5(id)",
         [manifest.selection(name)],
     )
-    return [Footage(Path(row["source_path"]), row["end_us"] <= row["start_us"], row["start_us"], row["end_us"])
-            for row in rows]  # fmt: skip
+    return [_footage(row) for row in rows]
+
+
+def _footage(clip: Row) -> Footage:
+    start_us, end_us = clip["start_us"], clip["end_us"]
+    return Footage(Path(clip["source_path"]), end_us <= start_us, start_us, end_us, clip["fields"])
 
 
 def of_folder(folder: Path) -> list[Footage]:
@@ -75,7 +80,8 @@ def filmed_frames(
     for clip in clips:
         progress.advance()
         try:
-            read = read_frames(clip.path, start_us=clip.start_us, end_us=clip.end_us, fps=fps, short_side=short_side)
+            span = {"start_us": clip.start_us, "end_us": clip.end_us, "fields": clip.fields}
+            read = read_frames(clip.path, fps=fps, short_side=short_side, **span)  # type: ignore[arg-type]
             frames = [frame for _, frame in itertools.islice(read, length)]
         except GokuError:
             continue

@@ -26,7 +26,7 @@ LOSSLESS = 100.0
 """dB given for a window that is exactly the same, which has no finite one."""
 # By hash, so that the windows are as good as random and the same each time.
 _WINDOWS = """
-SELECT latents.*, encoders.path AS codec, encoders.settings, source_path, clip_files.kind,
+SELECT latents.*, encoders.path AS codec, encoders.settings, source_path, clip_files.kind, fields,
     clip_files.start_us AS clip_start_us, end_us, clip_files.id IN (SELECT clip FROM held_out) AS held_out
 FROM latents JOIN encoders ON encoders.id = encoder JOIN clip_files ON clip_files.id = clip
 WHERE NOT flipped AND encoder = (SELECT encoder FROM latents ORDER BY run DESC, encoder LIMIT 1)
@@ -68,7 +68,7 @@ def _window(reader: ShardReader, found: dict[str, dict[str, list[float]]], row: 
         read_windows(
             Path(row["source_path"]), start_us=row["clip_start_us"], end_us=row["end_us"], fps=settings["fps"],
             frames=settings["frames"], windows=settings["windows"], bucket=parse_size(settings["size"]),
-            period=codec.period, enlarge=settings["allow_upscale"],
+            period=codec.period, enlarge=settings["allow_upscale"], fields=row["fields"],
         )
     )  # fmt: skip
     if row["start_us"] not in windows:

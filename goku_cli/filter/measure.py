@@ -69,7 +69,7 @@ def measure_clip(job: Job) -> Rows:
     """
     path = Path(job.clip["source_path"])
     check_unchanged(path, job.clip["source_bytes"], job.clip["source_mtime_ns"])
-    clip = sample(path, job.clip["start_us"], job.clip["end_us"])
+    clip = sample(path, job.clip["start_us"], job.clip["end_us"], job.clip["fields"])
     here = [name for name in job.scorers if not resolve(name).batched]
     rows = Rows(insert={"scores": [_score(job.clip["id"], name, function(name)(clip)) for name in here]})
     if models := tuple(name for name in job.scorers if resolve(name).batched):
@@ -100,7 +100,7 @@ def _missing(names: Sequence[str]) -> str:
     every = (1 << len(names)) - 1
     images = sum(1 << bit for bit, name in enumerate(names) if resolve(name).images)
     return f"""
-SELECT clip_files.id, source_path, source_bytes, source_mtime_ns, start_us, end_us,
+SELECT clip_files.id, source_path, source_bytes, source_mtime_ns, fields, start_us, end_us,
     CASE kind WHEN 'image' THEN {images} ELSE {every} END & ~coalesce(have, 0) AS due
 FROM clip_files LEFT JOIN (SELECT clip, bit_or(CASE scorer {cases} ELSE 0 END) AS have FROM scores GROUP BY clip)
 ON clip = id WHERE due <> 0 ORDER BY source_path, start_us

@@ -51,8 +51,8 @@ class SampledClip:
         return zip(self.grey, self.grey[apart:], strict=False)
 
 
-def sample(path: Path, start_us: int, end_us: int) -> SampledClip:
-    """Decode a clip.
+def sample(path: Path, start_us: int, end_us: int, fields: str | None = None) -> SampledClip:
+    """Decode a clip; `fields` is what its source's row says of them.
 
     Raises:
         GokuError: it cannot be read, or holds no frame.
@@ -60,7 +60,7 @@ def sample(path: Path, start_us: int, end_us: int) -> SampledClip:
     if end_us == start_us:
         frames = tuple(frame for _, frame in read_frames(path, short_side=SHORT_SIDE))
     else:
-        span = read_frames(path, start_us=start_us, end_us=end_us, fps=FPS, short_side=SHORT_SIDE)
+        span = read_frames(path, start_us=start_us, end_us=end_us, fps=FPS, short_side=SHORT_SIDE, fields=fields)
         frames = tuple(np.ascontiguousarray(frame) for _, frame in span)
     if not frames:
         raise GokuError("no frame lies in the clip")

@@ -27,7 +27,7 @@ from goku_cli.recipe import fingerprint
 from goku_cli.stage import CHUNK, TIMEOUT, Failure, Item, Outcome, Progress, Quiet, Rows, run_stage
 
 STAGE = "ingest"
-PROBE_VERSION = "probe@3"
+PROBE_VERSION = "probe@4"
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _rows(found: Found, path: Path, source: str, facts: Probe, said: Said, origi
         for start, end, text in said.captions
     ]
     return Rows(
-        once={"sources": [{"id": source, **asdict(facts), "bytes": status.st_size}]},
+        latest={"sources": [{"id": source, **asdict(facts), "bytes": status.st_size}]},
         insert={"source_paths": [place], "sidecars": captions},
         replace={"source_paths": "item", "sidecars": "item"},
         partial=_loss(facts, said),

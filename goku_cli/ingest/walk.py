@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote
 
 from goku_cli.errors import Cause, GokuError, UsageError
 from goku_cli.ingest.archive import members
@@ -98,7 +99,7 @@ def find_media(names: Sequence[str | Path], follow_links: bool = False, encoding
 def _check(word: str, encoding: str) -> None:
     scheme = scheme_of(word)
     if scheme is not None and scheme not in FETCHED:
-        hint = f"type the path: {word.partition('://')[2]}" if scheme == "file" else "download it first"
+        hint = f"type the path: {unquote(word.partition('://')[2])}" if scheme == "file" else "download it first"
         raise UsageError(f"{scheme}:// addresses are not fetched, only {', '.join(sorted(FETCHED))}; {hint}")
     if scheme == "s3" and importlib.util.find_spec("s3fs") is None:
         raise UsageError(f"{word} needs the package s3fs; install it with: pip install s3fs")

@@ -2,8 +2,8 @@
 
 Matrix, range, transfer and primaries are what the stream says. Where it says nothing, they are what players take:
 BT.709 from 720 lines on, BT.601 below, limited range, standard dynamic range. High dynamic range is mapped to
-standard range with the white of subtitles (203 cd/m2, ITU-R BT.2408) kept as white; wide primaries are mapped to
-BT.709's; transparent pixels are laid on middle gray, never shown as what lies behind them.
+standard range with the white of subtitles (203 cd/m2, ITU-R BT.2408) kept as white; other primaries, also those of PAL
+and SMPTE C, are mapped to BT.709's; transparent pixels lie on middle gray, and never show what is behind them.
 
 Numbers of matrices, transfers and primaries are those of ITU-T H.273, as FFmpeg has them.
 """
@@ -29,12 +29,14 @@ MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt
 SCALER = {"bt709": 1, "fcc": 4, "bt601": 5, "smpte240m": 7, "bt2020": 9}
 """What the scaler calls them."""
 TRANSFERS = {16: "pq", 18: "hlg"}
-PRIMARIES = {9: "bt2020", 11: "p3", 12: "p3"}
+PRIMARIES = {5: "bt470bg", 6: "smpte170m", 7: "smpte170m", 9: "bt2020", 11: "p3", 12: "p3"}
 TO_BT709 = {
     "bt2020": ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),
-    "p3": ((1.2249, -0.2247, 0.0), (-0.0420, 1.0419, 0.0), (-0.0197, -0.0786, 1.0979)),
+    "p3": ((1.2249, -0.2249, 0.0), (-0.0421, 1.0421, 0.0), (-0.0196, -0.0786, 1.0983)),
+    "bt470bg": ((1.0440, -0.0440, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0118, 0.9882)),
+    "smpte170m": ((0.9395, 0.0502, 0.0103), (0.0178, 0.9658, 0.0164), (-0.0016, -0.0044, 1.0060)),
 }
-"""Of linear light (ITU-R BT.2087; SMPTE EG 432-1 with the white of D65)."""
+"""Of linear light, all with the white of D65 (ITU-R BT.2087; SMPTE EG 432-1; ITU-R BT.1700 of PAL; SMPTE 170M)."""
 LUMINANCE = (0.2627, 0.6780, 0.0593)
 """Of linear BT.2020."""
 FULL_RANGE = 2
@@ -59,7 +61,7 @@ class Coding:
     transfer: str = "sdr"
     """sdr, pq or hlg"""
     primaries: str = "bt709"
-    """bt709, which all of standard range is taken for, bt2020 or p3"""
+    """bt709, or one of TO_BT709"""
     alpha: bool = False
     assumed: bool = False
     """The stream does not name its matrix."""
@@ -100,16 +102,14 @@ def to_rgb(
     frame: av.VideoFrame, width: int | None = None, height: int | None = None, coding: Coding | None = None
 ) -> np.ndarray:
     """Return a frame as RGB (H, W, 3) uint8 of BT.709, scaled by area, but neither turned nor made square."""
-    coding = coding or coding_of(frame)
-    if coding.plain and coding.matrix in LUMA and not coding.alpha:
-        return _by_matrix(frame, width or frame.width, height or frame.height, coding)
-    form = "rgb24" if coding.plain else "rgb48le"
-    if coding.alpha:
-        form = "rgba" if coding.plain else "rgba64le"
-    image = _scaled(frame, width or frame.width, height or frame.height, form, coding)
-    if coding.alpha:
-        image = _on_gray(image)
-    return image if coding.plain else _standard(image, coding)
+    coding, width, height = coding or coding_of(frame), width or frame.width, height or frame.height
+    if coding.transfer != "sdr":
+        return _standard(_flat(frame, width, height, "rgba64le" if coding.alpha else "rgb48le", coding), coding)
+    if coding.matrix in LUMA and not coding.alpha:
+        image = _by_matrix(frame, width, height, coding)
+    else:
+        image = _flat(frame, width, height, "rgba" if coding.alpha else "rgb24", coding)
+    return image if coding.plain else _from_primaries(image, coding.primaries)
 
 
 def _by_matrix(frame: av.VideoFrame, width: int, height: int, coding: Coding) -> np.ndarray:
@@ -142,8 +142,10 @@ def _matrix(matrix: str, full: bool) -> np.ndarray:
     return np.hstack([rows, -rows @ [[black], [128], [128]]])
 
 
-def _scaled(frame: av.VideoFrame, width: int, height: int, form: str, coding: Coding) -> np.ndarray:
-    return np.asarray(_reformatted(frame, width, height, form, coding, full=True).to_ndarray())
+def _flat(frame: av.VideoFrame, width: int, height: int, form: str, coding: Coding) -> np.ndarray:
+    """Scale and convert by the scaler, and lay what is transparent on gray."""
+    image = np.asarray(_reformatted(frame, width, height, form, coding, full=True).to_ndarray())
+    return _on_gray(image) if coding.alpha else image
 
 
 def _reformatted(
@@ -172,17 +174,26 @@ def _on_gray(image: np.ndarray) -> np.ndarray:
     return np.rint(laid).astype(image.dtype)
 
 
+def _from_primaries(image: np.ndarray, primaries: str) -> np.ndarray:
+    """Turn (H, W, 3) uint8 of other primaries into those of BT.709."""
+    light = cv2.LUT(image, _to_light("sdr")[:: (LEVELS - 1) // 255])
+    return _shown(cv2.transform(light, np.array(TO_BT709[primaries], np.float32)))
+
+
 def _standard(image: np.ndarray, coding: Coding) -> np.ndarray:
-    """Turn (H, W, 3) uint16, non-linear, into uint8 of BT.709 in standard range."""
+    """Turn (H, W, 3) uint16, of high dynamic range, into uint8 of BT.709 in standard range."""
     light = _to_light(coding.transfer)[image]
     if coding.transfer == "hlg":  # the display's part of it: brighter pictures get more contrast (ITU-R BT.2100)
         light = light * np.maximum(light @ np.array(LUMINANCE, np.float32), 1e-6)[..., None] ** 0.2
         light = light * np.float32(1000 / WHITE)
     if coding.primaries in TO_BT709:
         light = np.maximum(light @ np.array(TO_BT709[coding.primaries], np.float32).T, 0)
-    if coding.transfer != "sdr":
-        brightest = light.max(-1, keepdims=True)
-        light = light * (_compressed(brightest) / np.maximum(brightest, 1e-6))
+    brightest = light.max(-1, keepdims=True)
+    return _shown(light * (_compressed(brightest) / np.maximum(brightest, 1e-6)))
+
+
+def _shown(light: np.ndarray) -> np.ndarray:
+    """Return the levels of linear light, 1 = white; what lies outside of BT.709 is clipped."""
     return _to_display()[np.rint(light.clip(0, 1) * (LEVELS - 1)).astype(np.uint16)]
 
 

@@ -18,7 +18,7 @@ import av
 from goku_cli.errors import Cause, Fault
 from goku_cli.media.animation import TICK
 from goku_cli.media.interlace import progressive
-from goku_cli.media.packets import MAX_FRAMES, MAX_SECONDS
+from goku_cli.media.packets import ANIMATIONS, MAX_FRAMES, MAX_SECONDS
 from goku_cli.media.probe import decoder_of, is_animation, open_animation, open_video
 
 SLACK_US = 500
@@ -63,9 +63,14 @@ class Losses:
 class Decoding:
     """One pass over an open video stream. `losses` grows while `frames` is drawn from."""
 
-    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+    def __init__(
+        self, container: av.container.InputContainer, stream: av.VideoStream, fields: str | None = None
+    ) -> None:
         self.stream = stream
+        self._fields = fields
         self.losses = Losses()
+        self.animated = container.format.name in ANIMATIONS
+        """Whether each frame says how long it stands, the last one too."""
         self._container = container
         self._tick = float(stream.time_base or 0) * 1e6
         # AVI keeps no times of presentation: B-frames come out in order, with times that are not.
@@ -106,7 +111,7 @@ class Decoding:
         """Give frames their times; note what is lost between them."""
         frames = _Resuming(self._container, self.stream, sought=self._zero is not None)
         last, step, size, number = -1, 0, None, 0
-        for frame, opens in progressive(frames):
+        for frame, opens in progressive(frames, self._fields):
             at = self._time(frame, number, last, step)
             if self._zero is None:
                 self._zero = at
@@ -218,6 +223,7 @@ class Drawn(Decoding):
 
     def __init__(self, pictures: Iterator[av.VideoFrame]) -> None:
         self.losses = Losses()
+        self.animated = True
         self.stream = Square()  # type: ignore[assignment]
         self._pictures = pictures
 
@@ -236,11 +242,14 @@ class Square:
 
 
 @contextmanager
-def open_decoding(path: Path, threads: int = 1, *, smooth: bool = True) -> Iterator[Decoding]:
+def open_decoding(
+    path: Path, threads: int = 1, *, smooth: bool = True, fields: str | None = None
+) -> Iterator[Decoding]:
     """Open a video for one pass, with as many decoder threads as told: curation keeps a process per core busy.
 
     Without `smooth` the edges of coding blocks are left as they are: a fifth less time, for pictures that are shrunk
-    to a fraction of their size anyway.
+    to a fraction of their size anyway. `fields` is what the film's row says of them: frames that do not say that they
+    are interlaced are made whole by it.
 
     Raises:
         Fault: it cannot be opened or read.
@@ -254,4 +263,4 @@ def open_decoding(path: Path, threads: int = 1, *, smooth: bool = True) -> Itera
         stream.codec_context.thread_type = "AUTO"
         if not smooth:
             stream.codec_context.options = dict(stream.codec_context.options) | {"skip_loop_filter": "all"}
-        yield Decoding(container, stream)
+        yield Decoding(container, stream, fields)

@@ -120,17 +120,20 @@ class Cut:
     target: Path
 
 
-def cut_video(source: Path, cuts: Sequence[Cut], *, threads: int = 1, crf: int = 18, preset: str = "veryfast") -> None:
+def cut_video(
+    source: Path, cuts: Sequence[Cut], *, threads: int = 1, crf: int = 18, preset: str = "veryfast",
+    fields: str | None = None,
+) -> None:  # fmt: skip
     """Write ranges of a video, in order, each as H.264 yuv420p, upright, with square pixels and every frame's own time.
 
     One decode serves all; it is ours, so a file holds exactly the frames that `read_frames` yields, in the same colors:
     high dynamic range, RGB and what is transparent become BT.709 as everywhere (media/color.py). A size that is odd
-    loses its last column or row.
+    loses its last column or row. `fields` is as in `open_decoding`.
 
     Raises:
         GokuError: ffmpeg failed, or a file does not hold as many frames as it should.
     """
-    with open_decoding(source, threads) as decoding:
+    with open_decoding(source, threads, fields=fields) as decoding:
         shown = decoding.frames(cuts[0].start_us)
         held: list[Shown] = []
         for cut in cuts:

@@ -26,12 +26,12 @@ def fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:
 
 def read_frames(
     path: Path, *, start_us: int = 0, end_us: int | None = None, fps: float | None = None,
-    short_side: int | None = None,
+    short_side: int | None = None, fields: str | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:  # fmt: skip
     """Yield (time_us, frame (H, W, 3) uint8 RGB) of [start_us, end_us), upright and with square pixels.
 
     With `fps`, the frame on screen at start, start + 1/fps, ...; without, every frame. An image yields once.
-    What does not decode is left out.
+    What does not decode is left out. `fields` is as in `open_decoding`.
 
     Raises:
         Fault: the file cannot be read, or nothing of it decodes.
@@ -40,7 +40,7 @@ def read_frames(
         image = av.VideoFrame.from_ndarray(open_image(path), format="rgb24")
         yield 0, picture(image, 1.0, short_side)
         return
-    with open_decoding(path) as decoding:
+    with open_decoding(path, fields=fields) as decoding:
         sar = float(decoding.stream.sample_aspect_ratio or 1) or 1.0
         frames = within(decoding.frames(start_us), start_us, end_us)
         for time_us, frame in frames if fps is None else _at_rate(frames, start_us, end_us, fps):

@@ -1,7 +1,7 @@
 """Whole pictures out of interlaced film, whose frames hold the lines of two moments and comb where something moves.
 
 Frames that are flagged as interlaced pass through ffmpeg's bwdif, one for one and each at its own time; others are left
-as they are, also between those.
+as they are, also between those. Of film that was measured to be interlaced (media/fields.py) all frames do.
 """
 
 from collections import deque
@@ -14,15 +14,18 @@ Marked = tuple[av.VideoFrame, str | None]
 """A frame, and why it does not go on from the one before it."""
 
 
-def progressive(frames: Iterable[Marked]) -> Iterator[Marked]:
-    """Yield frames without combs; nothing is held back until the first that is interlaced comes."""
+def progressive(frames: Iterable[Marked], fields: str | None = None) -> Iterator[Marked]:
+    """Yield frames without combs; nothing is held back until the first that is interlaced comes.
+
+    `fields` is the order of those of every frame, tff or bff, where frames do not say that they have two.
+    """
     filtering: _Filtering | None = None
     for frame, opens in frames:
         if filtering is not None and (opens or not filtering.takes(frame)):
             yield from filtering.finish()
             filtering = None
-        if filtering is None and frame.interlaced_frame:
-            filtering = _Filtering(frame)
+        if filtering is None and (fields or frame.interlaced_frame):
+            filtering = _Filtering(frame, fields)
         if filtering is None:
             yield frame, opens
         else:
@@ -34,16 +37,16 @@ def progressive(frames: Iterable[Marked]) -> Iterator[Marked]:
 class _Filtering:
     """A filter over frames of one size, which gives each when it has seen the next."""
 
-    def __init__(self, like: av.VideoFrame) -> None:
+    def __init__(self, like: av.VideoFrame, fields: str | None) -> None:
         self._like = (like.width, like.height, like.format.name)
         self._waiting: deque[tuple[int | None, str | None]] = deque()
         self._graph = av.filter.Graph()
         source = self._graph.add_buffer(
             width=like.width, height=like.height, format=like.format, time_base=like.time_base
         )
-        self._graph.link_nodes(
-            source, self._graph.add("bwdif", "mode=send_frame:deint=interlaced"), self._graph.add("buffersink")
-        ).configure()
+        which = f"deint=all:parity={fields}" if fields else "deint=interlaced"
+        whole = self._graph.add("bwdif", f"mode=send_frame:{which}")
+        self._graph.link_nodes(source, whole, self._graph.add("buffersink")).configure()
 
     def takes(self, frame: av.VideoFrame) -> bool:
         return (frame.width, frame.height, frame.format.name) == self._like

@@ -18,6 +18,8 @@ MAX_SECONDS = 24 * 3600
 MAX_FRAMES = MAX_SECONDS * 60
 ANNOUNCING = frozenset(["matroska,webm", "flv", "asf"])
 """Containers whose header says how long they are, and whose index does not say where every frame lies."""
+ANIMATIONS = frozenset(["gif", "apng"])
+"""Whose frames say how long they stand."""
 LEAST_MISSING = 0.1
 """Less than this share of the announced time is how muxers round and count, not a loss."""
 NO_TIME = -(1 << 63)
@@ -35,7 +37,8 @@ class Packets:
     bytes: int
     missing: float
     """Share of what the header announces that is not there."""
-
+    keys: np.ndarray
+    """Those times at which a key frame is shown."""
     lasting: int = 0
     """Ticks that the last packet says its frame lasts; 0 when it does not."""
 
@@ -61,7 +64,7 @@ def read_packets(container: av.container.InputContainer, stream: av.VideoStream,
     step = float(1 / (stream.average_rate or stream.guessed_rate or 25) / time_base)
     timed = container.format.name in ANNOUNCING
     begin = min(container.start_time or 0, 0) / 1e6  # what starts late may announce when it ends, not how long it is
-    stamps, size, end, torn, lasting = array("q"), 0, 0.0, False, 0
+    stamps, keys, size, end, torn, lasting = array("q"), array("q"), 0, 0.0, False, 0
     packets = _Whole(container.demux() if timed else container.demux(stream))
     for packet in packets:
         if timed and packet.pts is not None:  # the sound may be the longest
@@ -72,6 +75,8 @@ def read_packets(container: av.container.InputContainer, stream: av.VideoStream,
             raise Fault(Cause.NO_DECODER, "it is encrypted")
         size, torn, lasting = size + packet.size, packet.is_corrupt, packet.duration or 0
         stamps.append(next((time for time in (packet.pts, packet.dts) if time is not None), NO_TIME))
+        if packet.is_keyframe and stamps[-1] != NO_TIME:
+            keys.append(stamps[-1])
         if len(stamps) > MAX_FRAMES:
             raise Fault(Cause.TOO_LARGE, f"more than {MAX_FRAMES} frames")
     missing = _behind_the_end(stream, file_size)
@@ -85,7 +90,8 @@ def read_packets(container: av.container.InputContainer, stream: av.VideoStream,
         stamps.pop()
     if not stamps:
         raise Fault(Cause.TRUNCATED if missing else Cause.UNREADABLE, "it holds no frames")
-    return Packets(np.unique(_complete(np.frombuffer(stamps, np.int64), step)), time_base, size, missing, lasting)
+    times = np.unique(_complete(np.frombuffer(stamps, np.int64), step))
+    return Packets(times, time_base, size, missing, np.unique(np.frombuffer(keys, np.int64)), lasting)
 
 
 class _Whole:

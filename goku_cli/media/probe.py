@@ -11,6 +11,7 @@ import functools
 import importlib
 import io
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterator
@@ -25,10 +26,11 @@ from PIL import Image, ImageOps
 
 from goku_cli.errors import Cause, Fault
 from goku_cli.media.animation import pictures
-from goku_cli.media.color import coding_of
+from goku_cli.media.color import TRANSFERS, coding_of, to_rgb
+from goku_cli.media.fields import look_for_fields
 from goku_cli.media.orientation import orientation_of
-from goku_cli.media.packets import MAX_SECONDS, read_packets
-from goku_cli.media.sniff import image_format
+from goku_cli.media.packets import ANIMATIONS, MAX_SECONDS, read_packets
+from goku_cli.media.sniff import image_format, says_high_dynamic_range
 from goku_cli.media.srgb import to_srgb
 
 FORMATS = "mov,mp4,matroska,webm,avi,gif,apng,mpegts,mpeg,flv,asf,ogg"
@@ -36,6 +38,8 @@ PICTURES = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF"]
 """What Pillow may open: some of its other formats run programs."""
 ANIMATED = frozenset(["GIF", "PNG", "WEBP"])
 """Image formats that are videos when they hold several frames."""
+BRIGHT = frozenset(["AVIF", "PNG"])
+"""Those that may be of high dynamic range."""
 MAX_PIXELS = 8192 * 8192
 MAX_BYTES = 1 << 40
 """More than a day of any codec in use; a sparse file can say that it has a million times that."""
@@ -79,7 +83,9 @@ class Probe:
     color: str
     """How its numbers become RGB (media/color.py); "assumed" where it does not say."""
     interlaced: bool
-    """Whether its frames are flagged as two moments each; they are made whole wherever they are read."""
+    """Whether its frames are two moments each; they are made whole wherever they are read."""
+    fields: str | None
+    """tff or bff, the field that comes first, where that was measured because its frames have no flag."""
     audio: bool
     missing: float
     """Share of what the header announces that is not there."""
@@ -147,32 +153,40 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
         Fault: not a regular file, not a known container, without a video stream, or too large; DAMAGED when
             reading it fails within the context.
     """
-    check_regular(path)
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS), **PROBED}
-    try:
-        container = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
-    except av.ArgumentError:
-        raise Fault(Cause.NOT_MEDIA, f"its format is none of {FORMATS}") from None
-    except (av.FFmpegError, ValueError) as error:
-        raise Fault(Cause.UNREADABLE, f"its header or index is missing or damaged ({_reason(error)})") from error
-    with container:
+    with _container(path, FORMATS) as container:
         stream = _film(container)
-        if stream.codec_context is None:
-            raise Fault(Cause.NO_DECODER)
-        if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-            size = f"{stream.codec_context.width}x{stream.codec_context.height}"
-            raise Fault(Cause.TOO_LARGE, f"{size}; at most {MAX_PIXELS} pixels a frame are read")
+        _check_size(stream)
         stream.thread_type = "AUTO"
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # a frame may be larger than its header says
         try:
             yield container, stream
         except av.FFmpegError as error:
             raise Fault(Cause.DAMAGED, _reason(error)) from error
 
 
+def _container(path: Path, formats: str) -> av.container.InputContainer:
+    check_regular(path)
+    options = {"format_whitelist": formats, "protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS), **PROBED}
+    try:
+        return av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
+    except av.ArgumentError:
+        raise Fault(Cause.NOT_MEDIA, f"its format is none of {formats}") from None
+    except (av.FFmpegError, ValueError) as error:
+        raise Fault(Cause.UNREADABLE, f"its header or index is missing or damaged ({_reason(error)})") from error
+
+
+def _check_size(stream: av.VideoStream) -> None:
+    """Refuse frames that are too large, also where only the frame says so."""
+    if stream.codec_context is None:
+        raise Fault(Cause.NO_DECODER)
+    if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
+        size = f"{stream.codec_context.width}x{stream.codec_context.height}"
+        raise Fault(Cause.TOO_LARGE, f"{size}; at most {MAX_PIXELS} pixels a frame are read")
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+
+
 def _film(container: av.container.InputContainer) -> av.VideoStream:
     """Return the stream that players show: the default one, else the largest by pixels and length; no cover, preview or
-    thumbnail, though it comes first.
+    thumbnail, though it comes first, and none that is over when another is half way through.
 
     Raises:
         Fault: NO_VIDEO.
@@ -180,14 +194,23 @@ def _film(container: av.container.InputContainer) -> av.VideoStream:
     streams = [stream for stream in container.streams.video if not stream.disposition & BESIDE]
     if not streams:
         raise Fault(Cause.NO_VIDEO)
-    return max(streams, key=_claim)
+    longest = max(map(_seconds, streams))
+    return max(streams, key=lambda stream: _claim(stream, longest))
 
 
-def _claim(stream: av.VideoStream) -> tuple[bool, bool, int, float]:
-    coder = stream.codec_context
+def _claim(stream: av.VideoStream, longest: float) -> tuple[bool, bool, int, float]:
+    coder, seconds = stream.codec_context, _seconds(stream)
     pixels = coder.width * coder.height if coder else 0
-    length = float((stream.duration or 0) * (stream.time_base or 0))
-    return stream.frames != 1, bool(stream.disposition & Disposition.default), pixels, length
+    film = stream.frames != 1 and (2 * seconds > longest or not longest)
+    return film, bool(stream.disposition & Disposition.default), pixels, seconds
+
+
+def _seconds(stream: av.VideoStream) -> float:
+    """Return how long a stream says it is, in Matroska by a tag; 0 when it does not."""
+    if stream.duration is not None:
+        return float(stream.duration * (stream.time_base or 0))
+    said = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return sum(float(part) * unit for part, unit in zip(said.groups(), (3600, 60, 1), strict=True)) if said else 0.0
 
 
 def decoder_of(stream: av.VideoStream) -> av.VideoCodecContext:
@@ -230,8 +253,19 @@ def open_animation(path: Path) -> Iterator[Iterator[av.VideoFrame]]:
 def _still(path: Path) -> tuple[np.ndarray, str]:
     """Return an image, and how it became sRGB."""
     check_regular(path)
+    if image_format(path) in BRIGHT and says_high_dynamic_range(path):
+        frame = _bright(path)
+        return orientation_of(frame).applied(to_rgb(frame)), str(coding_of(frame))
     with _picture(path) as image:
         return to_srgb(ImageOps.exif_transpose(image))
+
+
+def _bright(path: Path) -> av.VideoFrame:
+    """Return a still of high dynamic range, which Pillow would take for standard range, as ffmpeg decodes it."""
+    with _container(path, "mov,png_pipe") as container:
+        stream = container.streams.video[0]
+        _check_size(stream)
+        return _first_frame(container, stream)
 
 
 @contextmanager
@@ -292,12 +326,13 @@ def probe_image(path: Path) -> Probe:
     height, width, _ = pixels.shape
     with _picture(path) as image:
         name, mode = str(image.format).lower(), image.mode
+    hdr = next((word for word in TRANSFERS.values() if word in color.split()), None)
     return Probe(
         kind="image", container=name, codec=name, width=width, height=height, rotation=0, mirrored=False, sar=1.0,
         fps=0.0, usual_fps=0.0, variable_fps=False, frames=1, start_us=0, duration_us=0, bitrate=0,
         pixel_format=mode.lower(),
-        bit_depth=16 if "16" in mode else 32 if mode == "F" else 8, hdr=None, color=color, interlaced=False,
-        audio=False, missing=0.0,
+        bit_depth=16 if "16" in mode else 32 if mode == "F" else 8, hdr=hdr, color=color,
+        interlaced=False, fields=None, audio=False, missing=0.0,
     )  # fmt: skip
 
 
@@ -316,8 +351,8 @@ def probe_animation(path: Path) -> Probe:
         fps=len(steps) / float(steps.sum()), usual_fps=float(1 / np.median(steps)),
         variable_fps=bool(np.abs(steps - np.median(steps)).max() > 0.25 * np.median(steps)), frames=len(steps),
         start_us=0, duration_us=round(float(steps.sum()) * 1e6), pixel_format="rgb24", bit_depth=8, hdr=None,
-        bitrate=int(path.stat().st_size * 8 / float(steps.sum())), color=color, interlaced=False, audio=False,
-        missing=0.0,
+        bitrate=int(path.stat().st_size * 8 / float(steps.sum())), color=color, interlaced=False, fields=None,
+        audio=False, missing=0.0,
     )  # fmt: skip
 
 
@@ -326,7 +361,9 @@ def probe_video(path: Path) -> Probe:
     with open_video(path) as (container, stream):
         packets = read_packets(container, stream, path.stat().st_size)
     with open_video(path) as (container, stream):
+        stream.codec_context.thread_count = 1  # others would decode ahead what nobody asks for
         first = _first_frame(container, stream)
+        fields = look_for_fields(container, stream, decoder_of(stream), packets, first)
         codec = stream.codec_context.name
         sar = float(stream.sample_aspect_ratio or 1) or 1.0
         audio = bool(container.streams.audio)
@@ -339,7 +376,8 @@ def probe_video(path: Path) -> Probe:
     steps = packets.steps
     typical = float(np.median(steps)) if len(steps) else packets.lasting or float(1 / rate / packets.time_base)
     begin, end = int(packets.stamps[0]), int(packets.stamps[-1])  # Python's integers do not overflow
-    seconds, start_us = float((end - begin + typical) * packets.time_base), int(begin * packets.time_base * 1_000_000)
+    last = packets.lasting if name in ANIMATIONS and packets.lasting else typical
+    seconds, start_us = float((end - begin + last) * packets.time_base), int(begin * packets.time_base * 1_000_000)
     if abs(start_us) > MAX_START_US:
         raise Fault(Cause.UNREADABLE, f"its first time is {start_us / 1e6:g} s")
     if seconds > MAX_SECONDS:
@@ -353,7 +391,7 @@ def probe_video(path: Path) -> Probe:
         duration_us=int(seconds * 1_000_000), bitrate=int(packets.bytes * 8 / seconds), pixel_format=first.format.name,
         bit_depth=max((component.bits for component in first.format.components), default=8),
         hdr=None if coding.transfer == "sdr" else coding.transfer, color=str(coding),
-        interlaced=bool(first.interlaced_frame), audio=audio,
+        interlaced=fields.flagged or fields.order is not None, fields=fields.order, audio=audio,
         missing=packets.missing,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ def shrink(frame: av.VideoFrame, sar: float, short_side: int) -> np.ndarray:
     wide, high = fit(round(frame.width * sar), frame.height, short_side)
     width, height = max(2, wide & ~1), max(2, high & ~1)
     coding = coding_of(frame)
-    if frame.format.name not in PLANAR or not coding.plain:
+    if frame.format.name not in PLANAR or coding.transfer != "sdr":
         return np.ascontiguousarray(picture(frame, sar, short_side))
     small = np.empty(width * height * 3 // 2, np.uint8)
     sizes = [(width, height), (width // 2, height // 2), (width // 2, height // 2)]

@@ -36,6 +36,10 @@ FOREIGN = {
     b"%PDF": "a PDF",
     b"\x7fELF": "a program",
 }
+TRANSFER_AT = {b"cICP": 1, b"colrnclx": 3}
+"""What a PNG and an AVIF begin the description of their colors with, and where behind it the transfer stands."""
+HIGH_DYNAMIC_RANGE = frozenset([16, 18])
+"""PQ and HLG (ITU-T H.273)."""
 SOUNDS = {b"ID3": "MP3", b"fLaC": "FLAC"}
 
 
@@ -58,6 +62,14 @@ def image_format(path: Path) -> str | None:
     if other := _beginning(head, FOREIGN) or _text(head):
         raise Fault(Cause.NOT_MEDIA, f"looks like {other}")
     return _beginning(head, IMAGES)
+
+
+def says_high_dynamic_range(path: Path) -> bool:
+    """Say whether a still is of high dynamic range, by the description of its colors."""
+    with path.open("rb") as file:
+        head = file.read(16 * HEAD)
+    places = [(head.find(mark), len(mark) + at) for mark, at in TRANSFER_AT.items()]
+    return any(place >= 0 and set(head[place + at : place + at + 1]) & HIGH_DYNAMIC_RANGE for place, at in places)
 
 
 def _branded(head: bytes) -> str | None:

@@ -10,6 +10,9 @@ from PIL import Image, ImageCms
 from goku_cli.errors import Cause, Fault
 from goku_cli.media.color import ALPHA_GRAY
 
+SRGB_GAMMA = 1 / 2.2
+"""What a PNG of sRGB says, as near as its single exponent goes."""
+
 
 def to_srgb(image: Image.Image) -> tuple[np.ndarray, str]:
     """Return a picture as (H, W, 3) uint8 sRGB, transparency laid on middle gray, and what was done to it in words.
@@ -18,19 +21,30 @@ def to_srgb(image: Image.Image) -> tuple[np.ndarray, str]:
         Fault: NO_DECODER, when its samples do not say which of them is white.
     """
     words = [image.mode.lower()]
-    profile = image.info.get("icc_profile")
+    profile, gamma = image.info.get("icc_profile"), _gamma(image)
     image, alpha = _without_alpha(_eight_bits(image))
     if image.mode == "LAB":
         image = _converted(image, ImageCms.createProfile("LAB"))
     elif profile:
         image, name = _by_profile(image, profile)
         words += [f"profile {name}"] if name else []
+    elif gamma:
+        exponent = SRGB_GAMMA / gamma
+        image = image.convert("RGB").point([round(255 * (level / 255) ** exponent) for level in range(256)] * 3)
+        words.append(f"gamma {gamma:g}")
     rgb = np.asarray(image.convert("RGB"))
     if alpha is not None:
         words.append(f"alpha on {ALPHA_GRAY}")
         share = np.asarray(alpha, np.float32)[..., None] / 255
         rgb = np.rint(rgb * share + (1 - share) * ALPHA_GRAY).astype(np.uint8)
     return rgb, " ".join(words)
+
+
+def _gamma(image: Image.Image) -> float | None:
+    """Return the exponent by which a PNG says that its samples were made of light, unless that is about sRGB's."""
+    gamma = float(image.info.get("gamma", 0.0))
+    told = gamma > 0 and "srgb" not in image.info and abs(gamma / SRGB_GAMMA - 1) > 0.05
+    return gamma if told else None
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -36,18 +36,19 @@ def bucket_for(image: np.ndarray, landscape: tuple[int, int]) -> tuple[int, int]
 
 def read_windows(
     path: Path, *, start_us: int, end_us: int, fps: float, frames: int, windows: int, bucket: tuple[int, int],
-    period: int = PERIOD, enlarge: bool = False,
+    period: int = PERIOD, enlarge: bool = False, fields: str | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:  # fmt: skip
     """Yield (start_us within the clip, frames (T, H, W, 3) uint8): up to `windows` evenly spread windows.
 
-    The clip is decoded once. T is `frames`, or the longest k * period + 1 that the clip holds; an image gives T = 1.
+    The clip is decoded once; `fields` is as in `open_decoding`. T is `frames`, or the longest k * period + 1 that the
+    clip holds; an image gives T = 1.
 
     Raises:
         Fault: nothing could be decoded, or the clip is smaller than the bucket and may not be enlarged.
     """
     span = {} if start_us == end_us else {"start_us": start_us, "end_us": end_us, "fps": fps}
     small: list[np.ndarray] = []
-    for _, image in read_frames(path, **span):  # type: ignore[arg-type]
+    for _, image in read_frames(path, fields=fields, **span):  # type: ignore[arg-type]
         size = small[0].shape[:2] if small else bucket_for(image, bucket)
         small.append(crop_to(image, *size, enlarge=enlarge))
     if not small:

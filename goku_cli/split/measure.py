@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import av
 import cv2
 import imagehash
 import numpy as np
@@ -22,6 +23,9 @@ from goku_cli.split.detectors import ShotCuts
 SHORT_SIDE = 144
 """Of the pictures that are looked at; PySceneDetect shrinks to about this size too."""
 SAMPLE_US = 500_000
+STANDS_US = 1_500_000
+"""A frame that stands so long is a still picture, as good as many frames; below it, footage of one frame a second moves
+too much between them to tell that from a cut."""
 THUMBNAIL_WIDTH = 160
 HASHED = 32
 """Side of the gray picture that is kept of every frame."""
@@ -35,7 +39,7 @@ class Sample:
     thumbnail: bytes
     """JPEG."""
     feature: np.ndarray | None
-    """Of every second one: the second cut compares frames a second apart."""
+    """Of one a second: the second cut compares those."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +64,20 @@ class Measured:
     """What did not decode."""
     lasting_us: int = 0
     """How long the first frame stands by its own word."""
+    rest_us: int = 0
+    """How long the last frame of an animation stands by its own word."""
     longest_us: int = sys.maxsize
     """What no frame stands longer than."""
 
     @cached_property
     def ends_us(self) -> np.ndarray:
         """When each frame goes from the screen; the last one, and one before a hole or a gap, stay as long as those
-        before, and a film's only one as long as it says."""
+        before; a film's only one, and the last one of an animation, as long as they say."""
         ends = np.append(self.times_us[1:], self.times_us[-1])
         for number in [first for first, why in self.breaks.items() if why in ("damage", "gap")] + [len(ends)]:
             last = number - 1
             step = self.times_us[last] - self.times_us[last - 1] if last else self.lasting_us
+            step = self.rest_us if self.rest_us and number == len(ends) else step
             ends[last] = self.times_us[last] + min(step, self.longest_us)
         return ends
 
@@ -84,28 +91,33 @@ class Measured:
         return self.sizes[max(first for first in self.sizes if first <= number)]
 
 
-def measure(path: Path, cuts: ShotCuts, feature: Callable[[np.ndarray], np.ndarray], threads: int = 1) -> Measured:
+def measure(
+    path: Path, cuts: ShotCuts, feature: Callable[[np.ndarray], np.ndarray], threads: int = 1,
+    fields: str | None = None,
+) -> Measured:  # fmt: skip
     """Look at every frame once: feed the detector, note brightness, and sample twice a second.
 
     Raises:
         Fault: nothing of it can be read.
     """
-    times, luma, contrast, gray, colors = [], [], [], [], []
+    times: list[int] = []
+    luma, contrast, gray, colors = [], [], [], []
     samples: list[Sample] = []
     breaks: dict[int, str] = {}
     sizes: dict[int, tuple[int, int]] = {}
-    lasting_us = 0
-    with open_decoding(path, threads, smooth=False) as decoding:
+    lasting_us, stood, tick, featured = 0, False, -1, -2
+    with open_decoding(path, threads, smooth=False, fields=fields) as decoding:
         sar = float(decoding.stream.sample_aspect_ratio or 1) or 1.0
         for number, shown in enumerate(decoding.frames()):
             frame = shrink(shown.frame, sar, SHORT_SIDE)
             if not number:
-                lasting_us = round(float((shown.frame.duration or 0) * (shown.frame.time_base or 0)) * 1e6)
+                lasting_us = _duration_us(shown.frame)
             if shown.opens:
                 breaks[number] = shown.opens
             if not number or shown.opens == "size":
                 sizes[number] = _displayed(shown, sar)
-            cuts.feed(number, frame, afresh=shown.opens is not None)
+            stood = number > 0 and shown.time_us - times[-1] >= STANDS_US
+            cuts.feed(number, frame, afresh=shown.opens is not None, stood=stood)
             whole = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
             mean, deviation = cv2.meanStdDev(whole)
             times.append(shown.time_us)
@@ -113,13 +125,18 @@ def measure(path: Path, cuts: ShotCuts, feature: Callable[[np.ndarray], np.ndarr
             contrast.append(float(deviation[0, 0]))
             gray.append(_square(whole))
             colors.append(cells(frame))
-            if shown.time_us >= len(samples) * SAMPLE_US:
-                samples.append(Sample(number, thumbnail(frame), None if len(samples) % 2 else feature(frame)))
+            if shown.time_us // SAMPLE_US > tick:
+                tick = shown.time_us // SAMPLE_US
+                due = tick >= featured + 2
+                featured = tick if due else featured
+                samples.append(Sample(number, thumbnail(frame), feature(frame) if due else None))
+        rest_us = _duration_us(shown.frame) if decoding.animated else 0
         lost = decoding.losses.fault()
     squares = np.stack(gray)
+    found = cuts.finish(squares, stood=stood)
     return Measured(
-        np.array(times), np.array(luma), np.array(contrast), squares, np.stack(colors), cuts.finish(squares), breaks,
-        sizes, samples, lost, lasting_us,
+        np.array(times), np.array(luma), np.array(contrast), squares, np.stack(colors), found, breaks,
+        sizes, samples, lost, lasting_us, rest_us,
     )  # fmt: skip
 
 
@@ -144,6 +161,10 @@ def thumbnail(frame: np.ndarray) -> bytes:
 
 def _square(gray: np.ndarray) -> np.ndarray:
     return cv2.resize(gray, (HASHED, HASHED), interpolation=cv2.INTER_AREA)
+
+
+def _duration_us(frame: av.VideoFrame) -> int:
+    return round(float((frame.duration or 0) * (frame.time_base or 0)) * 1e6)
 
 
 def _displayed(shown: Shown, sar: float) -> tuple[int, int]:

@@ -28,7 +28,7 @@ class Piece:
 def pieces(found: Measured, settings: SplitSettings) -> list[Piece]:
     """Return the clips of a source in order: within length limits, without a frame of a fade or a dissolve."""
     fades = fade_gaps(found.times_us, found.luma, found.contrast, settings.min_seconds * 1e6)
-    cuts = true_cuts(found.cuts, found.gray, found.colors)
+    cuts = true_cuts(found.cuts, found.times_us, found.gray, found.colors)
     dissolves = dissolve_gaps(found.gray, {*cuts, *found.breaks, *(number for gap in fades for number in gap)})
     opened = {0: "start"} | dict.fromkeys(cuts, "cut")
     for why, gaps in (("dissolve", dissolves), ("fade", fades)):

@@ -24,10 +24,10 @@ from goku_cli.split.settings import SplitSettings
 from goku_cli.stage import TIMEOUT, Failure, Item, Outcome, Progress, Rows, run_stage
 
 STAGE = "split"
-VERSION = 3
+VERSION = 4
 SIMILARITIES = {"layout": "goku_cli.media.layout:layout", "dinov2": "goku_cli.vision.dinov2:token"}
 PENDING = """
-SELECT id, kind, width, height, fps, path, files.bytes, mtime_ns
+SELECT id, kind, width, height, fps, fields, path, files.bytes, mtime_ns
 FROM sources JOIN source_files AS files ON files.source = id WHERE rejected IS NULL ORDER BY path
 """
 
@@ -81,14 +81,18 @@ def split_source(job: Job) -> Rows:
     return _rows([_clip(source, found, piece) for piece in pieces(found, job.settings)], found.lost)
 
 
-def clip_id(source: str, start_us: int, end_us: int) -> str:
-    """Return the id of a clip: the same range of the same content has the same id everywhere."""
-    return hashlib.sha256(f"{source}|{start_us}|{end_us}".encode()).hexdigest()[:32]
+def clip_id(source: Row, start_us: int, end_us: int) -> str:
+    """Return the id of a clip: the same range of the same content has the same id everywhere.
+
+    Frames that are made whole by a measured order are other content: nothing that was said of their combs stays.
+    """
+    fields = f"|{source['fields']}" if source["fields"] else ""
+    return hashlib.sha256(f"{source['id']}|{start_us}|{end_us}{fields}".encode()).hexdigest()[:32]
 
 
 def _measured(job: Job, path: Path, threads: int) -> Measured:
     cuts = ShotCuts(job.settings.detector, job.settings.threshold, job.settings.frame_skip)
-    return measure(path, cuts, load(job.settings.similarity, SIMILARITIES, "similarity"), threads)
+    return measure(path, cuts, load(job.settings.similarity, SIMILARITIES, "similarity"), threads, job.source["fields"])
 
 
 def _count(manifest: Manifest) -> int:
@@ -103,7 +107,7 @@ def _count(manifest: Manifest) -> int:
 
 def _items(manifest: Manifest, settings: SplitSettings, threads: int) -> Iterator[Item]:
     for source in manifest.stream(PENDING):
-        yield Item(source["id"], Job(source, settings, threads))
+        yield Item(source["id"], Job(source, settings, threads), source["fields"] or "")
 
 
 def _forget_rejected(manifest: Manifest) -> None:
@@ -117,7 +121,7 @@ def _clip(source: Row, found: Measured, piece: Piece) -> Row:
     width, height = found.size(piece.first)
     key = middle(piece)
     return {
-        "id": clip_id(source["id"], start_us, end_us), "source": source["id"], "start_us": start_us,
+        "id": clip_id(source, start_us, end_us), "source": source["id"], "start_us": start_us,
         "end_us": end_us, "frames": piece.end - piece.first, "width": width, "height": height,
         "fps": source["fps"], "opened_by": piece.opened_by, "key_hash": perceptual_hash(found.gray[key]),
         "key_colors": found.colors[key].ravel().tolist(), "thumbnail": nearest_sample(found, piece).thumbnail,
@@ -127,7 +131,7 @@ def _clip(source: Row, found: Measured, piece: Piece) -> Row:
 def _still(source: Row, path: Path) -> Row:
     ((_, frame),) = read_frames(path, short_side=SHORT_SIDE)
     return {
-        "id": clip_id(source["id"], 0, 0), "source": source["id"], "start_us": 0, "end_us": 0, "frames": 1,
+        "id": clip_id(source, 0, 0), "source": source["id"], "start_us": 0, "end_us": 0, "frames": 1,
         "width": source["width"], "height": source["height"], "fps": source["fps"], "opened_by": "start",
         "key_hash": perceptual_hash(gray_square(frame)), "key_colors": cells(frame).ravel().tolist(),
         "thumbnail": thumbnail(frame),

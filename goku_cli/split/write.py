@@ -12,7 +12,7 @@ from goku_cli.stage import TIMEOUT, Item, Outcome, Progress, Rows, run_stage
 STAGE = "write-clips"
 SOURCES = """
 SELECT source, any_value(source_path) AS path, any_value(source_bytes) AS bytes,
-    any_value(source_mtime_ns) AS mtime_ns,
+    any_value(source_mtime_ns) AS mtime_ns, any_value(fields) AS fields,
     list({'id': id, 'start_us': start_us, 'end_us': end_us, 'frames': frames} ORDER BY start_us) AS clips
 FROM clip_files WHERE kind = 'video' GROUP BY source ORDER BY path
 """
@@ -48,7 +48,7 @@ def write_source(job: tuple[Row, Path, WriteSettings]) -> Rows:
         Cut(clip["start_us"], clip["end_us"], clip["frames"], target)
         for clip, target in zip(row["clips"], targets, strict=True)
     ]
-    cut_video(source, cuts, crf=settings.crf, preset=settings.preset)
+    cut_video(source, cuts, crf=settings.crf, preset=settings.preset, fields=row["fields"])
     paths = [{"id": clip["id"], "path": str(target)} for clip, target in zip(row["clips"], targets, strict=True)]
     return Rows(insert={"clips": paths}, replace={"clips": "source"})
 

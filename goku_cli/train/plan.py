@@ -57,7 +57,7 @@ WHERE latents.encoder = $vae AND selections.name = $selection AND selections.rea
 ORDER BY latents.key
 """
 CLIPS = """
-SELECT clip_files.id AS clip, source_path, start_us, end_us, weight,
+SELECT clip_files.id AS clip, source_path, fields, start_us, end_us, weight,
     clip_files.id IN (SELECT clip FROM held_out) AS held_out
 FROM clip_files
 JOIN selections ON selections.clip = clip_files.id WHERE name = $selection AND reason IS NULL AND weight > 0
@@ -177,7 +177,11 @@ def exported(manifest: Manifest, query: str, values: Row, folder: Path) -> Itera
 def _keep_data(found: Path, folder: Path, *, anew: bool, latents: bool) -> None:
     """Let a run's folder have the rows, as they are and as columns, where they are not there yet."""
     there = folder / "data.parquet"
-    if anew or not there.exists() or not set(pq.read_schema(there).names) >= (NEEDED if latents else {"held_out"}):
+    if (
+        anew
+        or not there.exists()
+        or not set(pq.read_schema(there).names) >= (NEEDED if latents else {"held_out", "fields"})
+    ):
         with publish(there) as temporary:
             shutil.copyfile(found, temporary)
         shutil.rmtree(folder / "index", ignore_errors=True)

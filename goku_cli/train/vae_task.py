@@ -119,10 +119,12 @@ class VaeTask:
         """Yield one window (T, H, W, 3) uint8 of each clip that can be read and is large enough."""
         bucket = parse_size(self.settings.size)
         for row in clips.itertuples():
+            fields = getattr(row, "fields", None)  # a run that was begun before goku measured any has none
             try:
                 for _, frames in read_windows(
                     Path(row.source_path), start_us=row.start_us, end_us=row.end_us, fps=self.settings.fps,
                     frames=self.settings.frames, windows=1, bucket=bucket,
+                    fields=fields if isinstance(fields, str) else None,
                 ):  # fmt: skip
                     yield frames
             except (GokuError, FileNotFoundError) as error:
