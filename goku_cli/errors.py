@@ -15,6 +15,10 @@ class UsageError(GokuError):
     exit_code = 2
 
 
+class Held(GokuError):
+    """Another command works on the same manifest."""
+
+
 class Cause(StrEnum):
     """Why an item failed, or was read only in part: a closed list, so that failures can be counted."""
 

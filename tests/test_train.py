@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from encoded import make_encoded
 
+from goku_cli.cli.model import _tell_run
 from goku_cli.encode.encode import encode_latents
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import UsageError
@@ -19,8 +21,8 @@ from goku_cli.manifest.store import Manifest
 from goku_cli.model import checkpoint
 from goku_cli.stage import Quiet
 from goku_cli.train.optimizer import learning_rate
-from goku_cli.train.plan import prepare
-from goku_cli.train.settings import load_recipe
+from goku_cli.train.plan import Run, prepare
+from goku_cli.train.settings import Parallel, check_shard_group, load_recipe
 
 RECIPE = """
 kind = "flow"
@@ -81,6 +83,21 @@ def test_again_starts_nothing(folder, trained):
     again = goku(folder, "train", "whole.toml", "small.duckdb")
     assert (folder / again.stdout.strip()) == trained
     assert time.monotonic() - started < 8
+
+
+def test_a_manifest_that_another_command_holds_at_the_end_fails_nothing(folder, trained, capsys):
+    hold = "with Manifest(Path('small.duckdb')): print(flush=True), input()"
+    script = f"from pathlib import Path\nfrom goku_cli.manifest.store import Manifest\n{hold}"
+    command = [sys.executable, "-c", script]
+    holder = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    holder.stdout.readline()
+    run = Run(trained.parent, load_recipe(folder / "whole.toml"), 30)
+    _tell_run(run, folder / "small.duckdb", {}, 1.0, as_json=False)
+    holder.communicate("\n")
+    printed = capsys.readouterr()
+    assert printed.out == f"{trained}\n"
+    assert f"held by process {holder.pid}" in printed.err
+    assert "the checkpoint is whole, its figures come into the manifest with the same command" in printed.err
 
 
 def test_ranks_that_were_killed_are_started_again_and_have_the_same_losses(folder, trained):
@@ -231,6 +248,12 @@ def test_recipes_that_cannot_run_are_refused(tmp_path, line, says):
     (tmp_path / "r.toml").write_text(RECIPE.format(steps=1) + line)
     with pytest.raises(UsageError, match=says):
         load_recipe(tmp_path / "r.toml")
+
+
+def test_ranks_that_share_weights_leave_none_over():
+    check_shard_group(Parallel(zero_stage=3, shard_group=2), 4)
+    with pytest.raises(UsageError, match="shard_group = 3 does not divide 4 GPUs; take one of: 0, 2, 4"):
+        check_shard_group(Parallel(zero_stage=3, shard_group=3), 4)
 
 
 def test_a_run_is_named_by_what_differs_from_the_defaults(folder):

@@ -12,7 +12,7 @@ import typer
 from goku_cli.cli.console import Bar, Session, emit, reference_from, say, table, working
 from goku_cli.cli.options import AsJson, Output, Reference, Strict, Workers
 from goku_cli.encode.settings import BUCKETS, DTYPES, TEXT_DTYPES, EncodeSettings, Slice, size_of
-from goku_cli.errors import GokuError, Interrupted, UsageError
+from goku_cli.errors import GokuError, Held, Interrupted, UsageError
 from goku_cli.sample.settings import SampleSettings
 
 if TYPE_CHECKING:
@@ -276,7 +276,12 @@ def _tell_run(run: "Run", file: Path, arguments: dict[str, object], seconds: flo
     figures = last_figures(checkpoint)
     for told in filter(None, (balance(run.folder), compared(run.folder))):
         say(f"train: {told}")
-    _note_run(run, file, arguments, "ok", {"steps": run.recipe.train.steps, **figures}, seconds)
+    try:
+        _note_run(run, file, arguments, "ok", {"steps": run.recipe.train.steps, **figures}, seconds)
+    except (
+        Held
+    ) as held:  # after days of training that is no failure: the checkpoint is there, and what reads it goes on
+        say(f"train: {held}: the checkpoint is whole, its figures come into the manifest with the same command")
     if "held_out_loss" in figures:
         untrained = figures.get("held_out_loss_untrained", float("nan"))
         say(f"train: held-out loss {figures['held_out_loss']:.4f}, untrained {untrained:.4f}")

@@ -22,7 +22,7 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 
-from goku_cli.errors import GokuError, UsageError
+from goku_cli.errors import GokuError, Held, UsageError
 from goku_cli.manifest.beside import ENDING, true_path
 
 Row = dict[str, Any]
@@ -288,7 +288,7 @@ def translated(path: Path) -> Iterator[None]:
     except duckdb.Error as error:
         text = str(error)
         if holder := re.search(r"PID (\d+)", text):
-            raise GokuError(f"{path} is held by process {holder[1]}; wait for it, or stop it, and run again") from error
+            raise Held(f"{path} is held by process {holder[1]}; wait for it, or stop it, and run again") from error
         if isinstance(error, duckdb.OutOfMemoryException):
             raise GokuError(f"DuckDB ran out of memory on {path}: {text.splitlines()[0]}") from error
         if re.search(r"No space left|disk full|failed to write", text, re.IGNORECASE):

@@ -14,7 +14,7 @@ from goku_cli.model.presets import ModelConfig, Recompute
 from goku_cli.model.ulysses import check_degree
 from goku_cli.train import memory
 from goku_cli.train.hardware import gpu_named
-from goku_cli.train.settings import Recipe
+from goku_cli.train.settings import Recipe, check_shard_group
 
 Lengths = Mapping[tuple[int, int], float]
 """How often samples of so many vision and text tokens are seen."""
@@ -184,9 +184,7 @@ class Plan:
         """
         recipe, machine = self.recipe, self.machine
         check_degree(recipe.parallel.sequence, self.config.heads, machine.gpus)
-        if recipe.parallel.shard_group and machine.gpus % recipe.parallel.shard_group:
-            raise UsageError(f"[parallel] shard_group = {recipe.parallel.shard_group} does not divide {machine.gpus} "
-                             "GPUs")  # fmt: skip
+        check_shard_group(recipe.parallel, machine.gpus)
         kinds = self._kinds()
         tokens = recipe.train.tokens_per_step
         samples = [tokens * kind.share / kind.tokens for kind in kinds]

@@ -18,7 +18,7 @@ from goku_cli.model.ulysses import check_degree
 from goku_cli.train.hosts import check_hosts, read_hosts
 from goku_cli.train.journal import REFUSAL, REFUSED, STOP
 from goku_cli.train.plan import Run
-from goku_cli.train.settings import Optimization
+from goku_cli.train.settings import Optimization, check_shard_group
 from goku_cli.train.watch import Bar, Watch
 
 POLL_SECONDS = 0.5
@@ -137,14 +137,14 @@ def launch(run: Run, how: Launch, *, bar: Bar, say: Callable[[str], None]) -> Pa
     recipe's [faults] allows.
 
     Raises:
-        UsageError: the packs cannot be split over so many ranks.
+        UsageError: the packs, or the weights, cannot be split over so many ranks.
         GokuError: it happened too often, or a rank said that it would happen again; the message is that rank's last
             line, all of it is in the run's `launch.log`.
         Interrupted: the user asked to stop; a checkpoint of the last step was written.
     """
     if run.finished:
         return run.finished
-    _check_sequence(run, how)
+    _check_ranks(run, how)
     watch = Watch(run.folder, bar, say)
     bar.start("train", run.recipe.train.steps)
     restarts = 0
@@ -158,14 +158,15 @@ def launch(run: Run, how: Launch, *, bar: Bar, say: Callable[[str], None]) -> Pa
         say(f"train: {problem}; starting again from the newest checkpoint ({restarts} of {run.recipe.faults.restarts})")
 
 
-def _check_sequence(run: Run, how: Launch) -> None:
-    """Refuse a number of ranks over which packs cannot be split, before any is started."""
+def _check_ranks(run: Run, how: Launch) -> None:
+    """Refuse a number of ranks over which packs or weights cannot be split, before any is started."""
     ranks = how.ranks
     if how.hostfile is not None:
         ranks = sum(min(slots, how.ranks or slots) for slots in read_hosts(how.hostfile).values())
     if run.recipe.kind == "flow":
         heads = json.loads((run.folder / "recipe.json").read_text())["model"]["heads"]
         check_degree(run.recipe.parallel.sequence, heads, ranks)
+    check_shard_group(run.recipe.parallel, ranks)
 
 
 def _attempt(run: Run, how: Launch, watch: Watch) -> tuple[str, bool]:

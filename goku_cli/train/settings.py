@@ -111,6 +111,19 @@ class Parallel:
             raise UsageError("[parallel] offload_optimizer needs zero_stage = 1, 2 or 3")
 
 
+def check_shard_group(parallel: Parallel, ranks: int) -> None:
+    """Refuse a group of ranks that hold the weights together, where it leaves some over.
+
+    Raises:
+        UsageError: with what would do.
+    """
+    group = parallel.shard_group
+    if group and ranks % group:
+        fitting = [n for n in range(2, ranks + 1) if ranks % n == 0]
+        raise UsageError(f"[parallel] shard_group = {group} does not divide {ranks} GPUs; take one of: "
+                         f"{', '.join(map(str, [0, *fitting]))}")  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Faults:
     """What a run does when something goes wrong."""
