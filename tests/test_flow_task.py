@@ -16,6 +16,7 @@ from goku_cli.errors import GokuError
 from goku_cli.manifest.shards import ShardReader, checksum, write_shard
 from goku_cli.manifest.store import Manifest
 from goku_cli.model.codec import Statistics
+from goku_cli.model.flops import step_flops
 from goku_cli.model.objective import Objective
 from goku_cli.model.packing import patchify
 from goku_cli.model.presets import ModelConfig
@@ -101,6 +102,45 @@ def test_predicted_data_cost_what_their_velocity_does_each_sample_at_its_own_tim
     for error, t, x_1, x_t, target in zip(found, batch.t_B.double(), *parts, strict=True):
         wanted = ((x_1 - x_t) / max(1 - t, 0.05) - target).square().sum()
         assert float(error) == pytest.approx(float(wanted), rel=1e-5)
+
+
+class TellsTheTime(torch.nn.Module):
+    """A network whose every output is the sample's time."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, pack, t_B):
+        return pack.vision.spread(t_B[:, None]).expand_as(pack.tokens)
+
+
+@pytest.mark.parametrize("max_tokens", [0, 60])
+def test_the_held_out_loss_is_the_mean_of_five_times(run, max_tokens):
+    one = task(run, max_tokens=max_tokens)
+    examples = one.steps.latents.held_out(128)
+    images = [example for example in examples if example.latent.shape[1] == 1]
+    videos = [example for example in examples if example.latent.shape[1] > 1]
+
+    def loss(t, some):
+        errors = [(t - (example.latent - example.x_0)).square().flatten() for example in some]
+        return float(torch.cat(errors).mean())
+
+    times = (0.1, 0.3, 0.5, 0.7, 0.9)
+    wanted = {f"held_out_loss_t{t}": loss(t, examples) for t in times}
+    for name, some in (("", examples), ("_images", images), ("_videos", videos)):
+        wanted[f"held_out_loss{name}"] = np.mean([loss(t, some) for t in times])
+    assert one.evaluate(TellsTheTime()) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_ranks_of_a_step_are_balanced_by_its_operations(run):
+    one = task(run, world=3)
+    draws, planned, figures = one.steps.plan(0)
+    costs = [float(step_flops(one.config, *of)) for of in zip(draws.tokens, draws.text_tokens, strict=True)]
+    loads = [sum(costs[i] for pack in packs for i in pack) for packs in planned.ranks]
+    assert figures["balance"] == pytest.approx(np.mean(loads) / max(loads), rel=1e-9)
+    assert figures["flops"] == pytest.approx(sum(costs))
+    assert figures["tokens"] == sum(draw.tokens for draw in draws)
 
 
 @pytest.mark.parametrize(("samples", "degree"), [(8, 2), (8, 7), (2, 7)])
