@@ -20,6 +20,7 @@ from goku_cli.media.shown import read_about, read_shown
 from goku_cli.model.checkpoint import finish
 from goku_cli.model.codec import codec_fingerprint
 from goku_cli.model.linear_codec import LinearCodec
+from goku_cli.sample.conditions import cropped_share
 from goku_cli.sample.generate import Generator
 from goku_cli.sample.prompts import Wish, read_prompts, requests
 from goku_cli.sample.request import Request
@@ -102,6 +103,12 @@ def test_a_first_frame_is_cropped_and_matters(folder):
     assert draw(folder, "i2v", *words)[0]["drawn"] == 1
     both = rows(folder, json.loads(done.stdout)["reference"])
     assert len(with_image) == 1 and len({row["latent_sha256"] for row in both}) == 2
+
+
+@pytest.mark.parametrize(("size", "lost"), [((48, 80), 1 / 6), ((80, 48), 0.7), ((50, 100), 0.0), ((100, 201), 0.0)])
+def test_how_much_of_a_picture_is_cropped(folder, size, lost):
+    """Of 100x200: at 48x80 all 100 rows and 500 / 3 columns are shown, at 80x48 all rows and 60 columns."""
+    assert cropped_share(folder / "wide.png", *size) == pytest.approx(lost)
 
 
 def test_a_last_frame_matters_too(folder):
