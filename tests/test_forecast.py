@@ -153,6 +153,15 @@ def test_the_most_that_a_backward_pass_holds(policy):
     assert foretold + unfused == pytest.approx(alive.most, rel=0.15)
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_what_comes_from_other_ranks_is_held_once_more(bf16):
+    """Where a sequence is split, attention has a copy of its tokens, in the kernel's precision."""
+    train, held = replace(RECIPE.train, bf16=bf16, recompute=Recompute("full")), memory.Held(1, 700, 30)
+    alone, shared = (replace(RECIPE, train=train, parallel=Parallel(sequence=n)) for n in (1, 2))
+    more = memory.gradient_bytes(CONFIG, shared, held) - memory.gradient_bytes(CONFIG, alone, held)
+    assert more == (2 if bf16 else 4) * 700 * CONFIG.dim
+
+
 ENGINE = replace(CONFIG, layers=3, dim=384, ffn_dim=1536, heads=8)  # ZeRO 3 leaves smaller weights whole
 
 

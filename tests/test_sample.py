@@ -20,6 +20,7 @@ from goku_cli.media.shown import read_about, read_shown
 from goku_cli.model.checkpoint import finish
 from goku_cli.model.codec import codec_fingerprint
 from goku_cli.model.linear_codec import LinearCodec
+from goku_cli.publish import sha256
 from goku_cli.sample.conditions import cropped_share
 from goku_cli.sample.generate import Generator
 from goku_cli.sample.prompts import Wish, read_prompts, requests
@@ -69,6 +70,7 @@ def test_every_format_holds_the_frames_and_says_how_they_were_made(folder, form,
         about = read_about(path)
     assert (about["prompt"], about["text"]) == ("a red circle", "a red circle. motion score: 3.")
     assert about["settings"]["steps"] == 2
+    assert about["weights"] == sha256(folder / "plain" / "ema.safetensors")
 
 
 def test_the_same_seed_gives_the_same_bytes_and_what_is_there_is_not_drawn_again(folder):
