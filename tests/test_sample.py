@@ -201,13 +201,15 @@ def test_a_vae_of_other_channels_is_told_before_any_weights_are_read(
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("x" * 10_000, ":2 has 10,000 characters"),
+        ("x" * 8_001, ":2 has 8,001 characters"),
         ('{"promt": "a"}', 'unknown key "promt" (did you mean "prompt"?)'),
         ('{"prompt": ""}', 'has no "prompt"'),
         ('{"prompt"', "is not JSON"),
     ],
 )
 def test_a_line_that_is_no_prompt_is_named(tmp_path, line, says):
+    (tmp_path / "list.txt").write_text("x" * 8_000)
+    assert len(read_prompts(tmp_path / "list.txt")) == 1
     (tmp_path / "list.txt").write_text(f"a cat\n{line}\n")
     with pytest.raises(UsageError) as error:
         read_prompts(tmp_path / "list.txt")
