@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from goku_cli.model.objective import Objective
 from goku_cli.model.packing import patchify
 from goku_cli.model.presets import ModelConfig
 from goku_cli.recipe import build
+from goku_cli.train import ahead
 from goku_cli.train.data import Latents, Order
 from goku_cli.train.flow_task import FlowTask
 from goku_cli.train.index import Index, Place
@@ -316,3 +318,28 @@ def test_a_latent_is_read_once_and_stays_in_memory(run, monkeypatch):
     first = latents.read(draw).latent
     monkeypatch.setattr(latents._shards, "read", None)
     assert torch.equal(latents.read(draw).latent, first)
+
+
+class Counted:
+    """Steps that are their numbers."""
+
+    def __init__(self):
+        self.drawn = []
+
+    def prepare(self, step):
+        self.drawn.append(step)
+        return step
+
+    def pass_over(self, step):
+        self.drawn.append(step)
+
+
+@pytest.mark.parametrize("first", [0, 1, 5])
+def test_processes_take_turns_from_whatever_step_they_begin(monkeypatch, first):
+    turns, wanted = [], list(range(first, first + 7))
+    for number in range(3):
+        monkeypatch.setattr(ahead, "get_worker_info", lambda number=number: SimpleNamespace(id=number))
+        steps = Counted()
+        turns.append(list(ahead._Turns(steps, first, first + 7, 3)))
+        assert steps.drawn == wanted
+    assert [step for turn in itertools.zip_longest(*turns) for step in turn if step is not None] == wanted

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -22,7 +23,7 @@ from goku_cli.model.codec import codec_fingerprint
 from goku_cli.model.linear_codec import LinearCodec
 from goku_cli.publish import sha256
 from goku_cli.sample.conditions import cropped_share
-from goku_cli.sample.generate import Generator
+from goku_cli.sample.generate import THRESHOLDS, Generator
 from goku_cli.sample.prompts import Wish, read_prompts, requests
 from goku_cli.sample.request import Request
 from goku_cli.sample.residence import Residence, choose
@@ -234,6 +235,19 @@ def test_what_waits_elsewhere_changes_nothing(folder, mode):
     (one,), (two,) = (list(generator.generate([request], settings)) for generator in (usual, other))
     assert torch.equal(one.latent, two.latent)
     assert not any(block._forward_hooks or block._forward_pre_hooks for block in other.model.blocks)
+
+
+def test_the_step_cache_is_as_bold_as_its_bound_allows(folder):
+    generator, how = Generator.load(folder / "plain"), SampleSettings(steps=6)
+    few = [generator.request("a cat", seed) for seed in range(6)]
+
+    def latents(bound):
+        return [clip.latent for clip in generator.generate(few, replace(how, cache=bound))]
+
+    found = [generator.calibrate(few, replace(how, cache=bound)) for bound in (1e9, 0.1, 0.01, 1e-9)]
+    assert found[0] == THRESHOLDS[0] and found == sorted(found, reverse=True) and found[-1] < found[0]
+    drawn = zip(latents(0.0), latents(1e-9), strict=True)
+    assert all(torch.equal(exact, careful) for exact, careful in drawn)
 
 
 @pytest.mark.parametrize(("free", "mode"), [(100, "none"), (65, "parts"), (30, "blocks")])
