@@ -44,11 +44,16 @@ EXCLUDED = {
     "goku_cli/model/attention.py:SHORT": "where one of two equal ways becomes the faster one",
     "goku_cli/model/guidance.py:BATCH_TOKENS": "a bound for memory",
     "goku_cli/model/guidance.py:KEY_BYTES": "a bound for memory",
+    "goku_cli/model/guidance.py:_Branches._with_text_keys: 2 * config.layers -> 2 / config.layers": (
+        "what is compared with a bound for memory"
+    ),
+    "goku_cli/evaluate/distribution.py:distances: frechet(Normal.of(left_ND), Normal.of(right_ND)) -> "
+    "frechet(Normal.of(right_ND), Normal.of(left_ND))": "a distance is the same both ways",
     "goku_cli/train/data.py:LATENT_BYTES": "a bound for memory",
     "goku_cli/train/data.py:TEXTS_IN_MEMORY": "a bound for memory",
     "goku_cli/train/index.py:READ_ROWS": "a bound for memory",
 }
-"""Places whose mutants do the same, and why."""
+"""Places, or single mutants, that do the same, and why."""
 TOLD = {"say", "_tell", "event", "describe", "flush", "print", "beat", "set_num_threads"}
 """Calls that tell somebody something or make something faster, and may be left out."""
 COMMANDS = {"evaluate": "eval"}
@@ -101,7 +106,8 @@ class Mutant:
     @property
     def reason(self) -> str:
         """Why it is excluded; nothing when it is not."""
-        return EXCLUDED.get(f"{self.path}:{self.where}", "")
+        place = f"{self.path}:{self.where}"
+        return EXCLUDED.get(place) or EXCLUDED.get(f"{place}: {self.before} -> {self.after}", "")
 
     def applied(self, source: bytes) -> bytes:
         """Return the file with the mistake, in parentheses where it is an expression."""

@@ -255,6 +255,12 @@ def test_sizes_are_the_papers():
     assert figures["samples_per_step"] == pytest.approx(1e6 / 40_500 + 1e6 / 1620)
 
 
+def test_eight_percent_of_a_gpu_stay_free():
+    found = plan(gpu="a100-40gb", recompute=Recompute("full")).forecast()
+    assert found.room == pytest.approx(0.92 * GPUS["a100-40gb"].memory)
+    assert plan_of_sizes(RECIPE, Machine("", 1), "480x864", 97).forecast().room == float("inf")
+
+
 def test_parts_move_with_what_parts_them():
     parts = {stage: plan(zero_stage=stage, recompute=Recompute("full")).forecast().memory for stage in range(4)}
     assert parts[1]["optimizer"] < parts[0]["optimizer"] / 40
