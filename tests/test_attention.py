@@ -75,7 +75,7 @@ def test_the_stand_in_takes_what_the_kernel_of_torch_takes():
         ("flash-attn-2", "flash_attn", varlen_on_a_cpu),
         ("varlen", "torch.nn.attention.varlen", varlen_on_a_cpu),
     ],
-    ids=str,
+    ids=["flash-attn-3", "flash-attn-2", "varlen"],
 )
 def test_variable_length_kernels_are_told_where_queries_and_keys_begin(monkeypatch, kernel, module, function, keys):
     stand_in = types.SimpleNamespace(flash_attn_varlen_func=function, varlen_attn=function)
