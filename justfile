@@ -100,6 +100,11 @@ fmt: _ready
     ruff format .
     ruff check --fix .
 
+# Which small mistakes in the model, training, sampling and evaluation would no test notice? Hours.
+[group: 'check']
+mutants *args: _ready
+    python bench/mutants.py {{args}}
+
 # Delete what demo, shapes, ladder and the experiments wrote.
 [group: 'check']
 clean:

@@ -1,6 +1,9 @@
 """Every attention kernel that runs here against plain softmax, sample by sample."""
 
+import inspect
 import itertools
+import sys
+import types
 
 import pytest
 import torch
@@ -46,6 +49,40 @@ def test_kernels_agree_with_softmax(kernel, keys):
         found = packed_attention(q, k, v, queries, keys, kernel)
     expected = plain(q.float(), k.float(), v.float(), queries, keys)
     torch.testing.assert_close(found.float(), expected, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=1e-2)
+
+
+def varlen_on_a_cpu(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k):
+    """What a GPU's kernels make of where samples begin."""
+    for rows, starts, longest in ((q, cu_seq_q, max_q), (k, cu_seq_k, max_k)):
+        assert (starts.dtype, int(starts[0]), int(starts[-1])) == (torch.int32, 0, len(rows))
+        assert longest == int(starts.diff().max())
+    queries, keys = (Sequences.of(starts.diff().tolist()) for starts in (cu_seq_q, cu_seq_k))
+    return plain(q, k, v, queries, keys)
+
+
+def test_the_stand_in_takes_what_the_kernel_of_torch_takes():
+    varlen = pytest.importorskip("torch.nn.attention.varlen").varlen_attn
+    names = list(inspect.signature(varlen_on_a_cpu).parameters)
+    assert [name[0] for name in list(inspect.signature(varlen).parameters)[:3]] == names[:3]
+    assert list(inspect.signature(varlen).parameters)[3:7] == names[3:]
+
+
+@pytest.mark.parametrize("keys", [VISION, TEXT], ids=["self", "cross"])
+@pytest.mark.parametrize(
+    ("kernel", "module", "function"),
+    [
+        ("flash-attn-3", "flash_attn_interface", lambda *given: (varlen_on_a_cpu(*given), "log-sum-exp")),
+        ("flash-attn-2", "flash_attn", varlen_on_a_cpu),
+        ("varlen", "torch.nn.attention.varlen", varlen_on_a_cpu),
+    ],
+    ids=["flash-attn-3", "flash-attn-2", "varlen"],
+)
+def test_variable_length_kernels_are_told_where_queries_and_keys_begin(monkeypatch, kernel, module, function, keys):
+    stand_in = types.SimpleNamespace(flash_attn_varlen_func=function, varlen_attn=function)
+    monkeypatch.setitem(sys.modules, module, stand_in)
+    queries, keys = Sequences.of(VISION), Sequences.of(keys)
+    q, k, v = (torch.randn(sum(s.lengths), 2, 16) for s in (queries, keys, keys))
+    torch.testing.assert_close(packed_attention(q, k, v, queries, keys, kernel), plain(q, k, v, queries, keys))
 
 
 @pytest.mark.parametrize("length", [SHORT, SHORT + 1], ids=["summed", "kernel"])

@@ -4,11 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from encoded import make_encoded
 from test_flow_task import RECIPE
 
 from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
+from goku_cli.model.packing import unpack
 from goku_cli.train.plan import prepare
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.steps import first_frame, last_frame
@@ -36,7 +38,7 @@ def test_every_caption_is_a_label_and_a_dropped_one_is_the_last(path):
     run, names = prepared(path, lambda n: recipe(n, text_dropout=0.5, image_dropout=0.5))
     plan = json.loads((run.folder / "recipe.json").read_text())
     assert [row["text"] for row in plan["data"]["classes"]] == names
-    task = make_task(run.folder, plan, run.recipe, Ranks())
+    task = made(run)
     draws = [draw for step in range(20) for draw in task.steps.latents.draw(step, 200)]
     examples = [task.steps.latents.read(draw) for draw in draws]
     labels = {example.source == "dropped": set() for example in examples}
@@ -51,6 +53,34 @@ def test_every_caption_is_a_label_and_a_dropped_one_is_the_last(path):
     (batch, *_) = task.prepare(0).batches
     assert len(batch.x_t.labels) == len(batch.x_t.shapes) and not len(batch.x_t.text)
     task.loss(task.model, batch).backward()
+
+
+def made(run):
+    return make_task(run.folder, json.loads((run.folder / "recipe.json").read_text()), run.recipe, Ranks())
+
+
+def test_a_clip_is_given_its_own_first_and_last_latent_frames(path):
+    run, _ = prepared(path, recipe)
+    steps = made(run).steps
+    examples = [replace(example, led=bool(i % 2)) for i, example in enumerate(steps.latents.held_out(9))]
+    t_B = torch.full((len(examples),), 0.5)
+    x_t = steps.corrupted(examples, t_B, 1.0, 0).x_t
+    frames = zip(examples, unpack(x_t.first_frames, x_t.shapes), unpack(x_t.last_frames, x_t.shapes), strict=True)
+    seen = set()
+    for example, first, last in frames:
+        clip, video = example.latent, example.latent.shape[1] > 1
+        assert torch.equal(first, clip[:, [0] * clip.shape[1]] if video else torch.zeros_like(clip))
+        assert torch.equal(last, clip[:, [-1] * clip.shape[1]] if video and example.led else torch.zeros_like(clip))
+        seen.add((video, example.led))
+    assert {(False, False), (True, False), (True, True)} <= seen
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_run_draws_the_share_of_images_that_its_recipe_says(path, share):
+    run, _ = prepared(path, lambda n: recipe(n, image_share=share))
+    latents = made(run).steps.latents
+    drawn = [latents.index.window(draw.row).shape[1] == 1 for step in range(5) for draw in latents.draw(step, 200)]
+    assert set(drawn) == {bool(share)}
 
 
 def test_another_number_of_classes_is_refused(path):

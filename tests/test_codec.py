@@ -60,6 +60,13 @@ def test_first_frames_and_later_blocks_have_unit_variance_and_keep_their_spectru
         assert variance_C[0] > 1.2 * variance_C[-1]
 
 
+@pytest.mark.parametrize("clip", [torch.rand(3, 1, 16, 16), torch.zeros(3, 5, 16, 16)], ids=["image", "one color"])
+def test_what_tells_nothing_of_later_frames_leaves_a_codec_that_can_be_used(clip):
+    codec = LinearCodec.fit([clip], channels=2)
+    assert all(x.isfinite().all() for x in codec.tensors.values())
+    assert codec.tensors["later.scale"] == 1
+
+
 def test_codec_folder_round_trip(clips, tmp_path):
     codec = LinearCodec.fit(clips, channels=8)
     codec.save(tmp_path)

@@ -17,6 +17,7 @@ from goku_cli.manifest.shards import ShardReader
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.frames import read_frames
 from goku_cli.model.codec import Statistics
+from goku_cli.model.noise import noise
 from goku_cli.recipe import build
 from goku_cli.stage import Quiet
 from goku_cli.train.data import Latents
@@ -97,7 +98,7 @@ def test_statistics_are_those_of_the_tensors_and_normalize_what_is_trained_on(pa
         np.testing.assert_allclose(data.read(draw).latent.numpy(), expected, atol=1e-5)
 
 
-def test_a_sample_of_the_posterior_is_keyed(path):
+def test_a_sample_of_the_posterior_is_keyed_and_has_its_deviation(path):
     with Manifest(path) as manifest:
         run = prepare(manifest, "small", RECIPE, "r", path.parent / "runs")
     plan = json.loads((run.folder / "recipe.json").read_text())
@@ -106,15 +107,16 @@ def test_a_sample_of_the_posterior_is_keyed(path):
         Place(*plan["null_text"]),
     )  # fmt: skip
 
-    def read(sample):
-        data = Latents(*about, seed=0, image_share=0.5, text_dropout=0.0, sample_posterior=sample)
-        draws = [data.draw(step, 1)[0] for step in (0, 1)]
-        return [data.read(draw).latent for draw in draws]
-
-    once, again, means = read(True), read(True), read(False)
-    for a, b, mean in zip(once, again, means, strict=True):
-        assert torch.equal(a, b)
-        assert not torch.equal(a, mean)
+    data = [Latents(*about, seed=0, image_share=0.5, text_dropout=0.0, sample_posterior=s) for s in (True, True, False)]
+    stored = latents(path, newest(path))
+    for step in (0, 1):
+        draws = [one.draw(step, 1)[0] for one in data]
+        once, again, mean = (one.read(draw).latent for one, draw in zip(data, draws, strict=True))
+        assert torch.equal(once, again)
+        logvar = torch.from_numpy(stored[f"{data[0].index.window(draws[0].row).key}.logvar"]).float()
+        deviation = logvar.exp().sqrt() / torch.tensor(about[1].std)[:, None, None, None]
+        drawn = noise(tuple(mean.shape), "posterior", *draws[0].key)
+        torch.testing.assert_close(once, mean + deviation * drawn, atol=1e-4, rtol=1e-4)
 
 
 def test_the_parent_encodes_what_workers_would(path):

@@ -6,9 +6,9 @@ import pytest
 import scipy
 
 from goku_cli.errors import Fault, GokuError
-from goku_cli.evaluate import selftest, video
+from goku_cli.evaluate import features, selftest, video
 from goku_cli.evaluate.agreement import motion_agreement
-from goku_cli.evaluate.distribution import distances
+from goku_cli.evaluate.distribution import distances, features_of
 from goku_cli.evaluate.frechet import Normal, frechet, kid
 from goku_cli.evaluate.interval import interval
 from goku_cli.evaluate.metrics import METRICS, scores, title
@@ -121,6 +121,23 @@ def test_kernel_distance_is_the_sum_over_pairs():
     within = sum(k(x[i], x[j]) + k(y[i], y[j]) for i, j in pairs) / 30
     across = sum(k(x[i], y[j]) for i in range(6) for j in range(6)) / 36
     assert kid(x, y) == pytest.approx(within - 2 * across)
+
+
+def test_what_is_neither_dark_nor_bright_has_no_appearance():
+    """The net has no biases and takes pixels from -1 to 1, so that grey gives nothing, and black and white as much."""
+    grey, black, white = (np.abs(features.appearance(np.full((3, 8, 8, 3), x, np.uint8))) for x in (128, 0, 255))
+    assert grey.max() < 0.01 < min(black.max(), white.max()) / 10
+
+
+def test_features_are_as_many_as_clips_are_asked_for():
+    assert {kind: len(x) for kind, x in features_of(STEADY).items()} == features.DIMS
+
+
+def test_movement_is_told_by_its_direction_and_the_quarter_it_is_in():
+    flow = np.zeros((4, 4, 2))
+    flow[:2, 2:] = (3, 4)  # down to the right, at an angle of 53 degrees, in the upper right quarter
+    found = features._directions(flow).reshape(2, 2, 8)
+    assert found[0, 1, 5] == pytest.approx(5) and found.sum() == pytest.approx(5)
 
 
 def test_distances_come_as_a_pair_with_their_floor():

@@ -69,6 +69,22 @@ def test_chance_multiplies_what_is_asked_for():
     assert chance_of(parse_caption("a circle and a cross"))["color"] is None
 
 
+@pytest.mark.parametrize(
+    ("prompt", "odds"),
+    [
+        ("a red circle moving left slowly", {"color": 1 / 6, "shape": 1 / 4, "motion": 1 / 4, "speed": 1 / 2}),
+        ("a yellow square, camera pans right", {"color": 1 / 6, "shape": 1 / 4, "camera": 1 / 4}),
+        # Two of six colors, two of four shapes, and either color on either shape.
+        ("a cyan circle and a purple cross", {"color": 1 / 15, "shape": 1 / 6, "strict": 1 / 15 / 6 / 2}),
+        ("a cyan circle to the right of a purple cross", {"color": 1 / 15, "shape": 1 / 6, "position": 1 / 4,
+                                                          "strict": 1 / 15 / 6 / 4 / 2}),
+    ],
+)  # fmt: skip
+def test_chance_of_each_attribute(prompt, odds):
+    found = {name: value for name, value in chance_of(parse_caption(prompt)).items() if value is not None}
+    assert found == pytest.approx({"strict": np.prod(list(odds.values())), **odds})
+
+
 SHOTS = [span(0, 2), span(2, 4), span(4.5, 6.5)]
 CUTS = [span(2, 2, time=2, kind="hard"), span(4, 4.5, time=4.25, kind="fade")]
 

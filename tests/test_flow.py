@@ -38,6 +38,12 @@ def test_guidance_of_one_is_the_conditional_velocity():
     torch.testing.assert_close(flow.guide(a, b, 0.0), b)
 
 
+def test_guidance_by_text_and_by_image_have_their_own_strengths():
+    full, image, nothing = torch.eye(3)
+    found = flow.guide_apart(full, image, nothing, text_guidance=5.0, image_guidance=1.5)
+    assert found.tolist() == [5.0, 1.5 - 5.0, 1.0 - 1.5]
+
+
 @pytest.mark.parametrize("kind", ["flow", "ddpm-v"])
 def test_guided_targets_are_the_guided_noise(kind):
     """Given x_t, guidance of what a network predicts is guidance of the noise that it implies."""

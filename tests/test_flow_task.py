@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from goku_cli.errors import GokuError
 from goku_cli.manifest.shards import ShardReader, checksum, write_shard
 from goku_cli.manifest.store import Manifest
 from goku_cli.model.codec import Statistics
+from goku_cli.model.flops import step_flops
 from goku_cli.model.objective import Objective
 from goku_cli.model.packing import patchify
 from goku_cli.model.presets import ModelConfig
 from goku_cli.model.transformer import Goku
 from goku_cli.recipe import build
+from goku_cli.train import ahead
 from goku_cli.train.data import Latents, Order
 from goku_cli.train.flow_task import FlowTask
 from goku_cli.train.index import Index, Place
@@ -102,6 +105,45 @@ def test_predicted_data_cost_what_their_velocity_does_each_sample_at_its_own_tim
     for error, t, x_1, x_t, target in zip(found, batch.t_B.double(), *parts, strict=True):
         wanted = ((x_1 - x_t) / max(1 - t, 0.05) - target).square().sum()
         assert float(error) == pytest.approx(float(wanted), rel=1e-5)
+
+
+class TellsTheTime(torch.nn.Module):
+    """A network whose every output is the sample's time."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, pack, t_B):
+        return pack.vision.spread(t_B[:, None]).expand_as(pack.tokens)
+
+
+@pytest.mark.parametrize("max_tokens", [0, 60])
+def test_the_held_out_loss_is_the_mean_of_five_times(run, max_tokens):
+    one = task(run, max_tokens=max_tokens)
+    examples = one.steps.latents.held_out(128)
+    images = [example for example in examples if example.latent.shape[1] == 1]
+    videos = [example for example in examples if example.latent.shape[1] > 1]
+
+    def loss(t, some):
+        errors = [(t - (example.latent - example.x_0)).square().flatten() for example in some]
+        return float(torch.cat(errors).mean())
+
+    times = (0.1, 0.3, 0.5, 0.7, 0.9)
+    wanted = {f"held_out_loss_t{t}": loss(t, examples) for t in times}
+    for name, some in (("", examples), ("_images", images), ("_videos", videos)):
+        wanted[f"held_out_loss{name}"] = np.mean([loss(t, some) for t in times])
+    assert one.evaluate(TellsTheTime()) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_ranks_of_a_step_are_balanced_by_its_operations(run):
+    one = task(run, world=3)
+    draws, planned, figures = one.steps.plan(0)
+    costs = [float(step_flops(one.config, *of)) for of in zip(draws.tokens, draws.text_tokens, strict=True)]
+    loads = [sum(costs[i] for pack in packs for i in pack) for packs in planned.ranks]
+    assert figures["balance"] == pytest.approx(np.mean(loads) / max(loads), rel=1e-9)
+    assert figures["flops"] == pytest.approx(sum(costs))
+    assert figures["tokens"] == sum(draw.tokens for draw in draws)
 
 
 @pytest.mark.parametrize(("samples", "degree"), [(8, 2), (8, 7), (2, 7)])
@@ -277,3 +319,28 @@ def test_a_latent_is_read_once_and_stays_in_memory(run, monkeypatch):
     first = latents.read(draw).latent
     monkeypatch.setattr(latents._shards, "read", None)
     assert torch.equal(latents.read(draw).latent, first)
+
+
+class Counted:
+    """Steps that are their numbers."""
+
+    def __init__(self):
+        self.drawn = []
+
+    def prepare(self, step):
+        self.drawn.append(step)
+        return step
+
+    def pass_over(self, step):
+        self.drawn.append(step)
+
+
+@pytest.mark.parametrize("first", [0, 1, 5])
+def test_processes_take_turns_from_whatever_step_they_begin(monkeypatch, first):
+    turns, wanted = [], list(range(first, first + 7))
+    for number in range(3):
+        monkeypatch.setattr(ahead, "get_worker_info", lambda number=number: SimpleNamespace(id=number))
+        steps = Counted()
+        turns.append(list(ahead._Turns(steps, first, first + 7, 3)))
+        assert steps.drawn == wanted
+    assert [step for turn in itertools.zip_longest(*turns) for step in turn if step is not None] == wanted

@@ -153,6 +153,15 @@ def test_the_most_that_a_backward_pass_holds(policy):
     assert foretold + unfused == pytest.approx(alive.most, rel=0.15)
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_what_comes_from_other_ranks_is_held_once_more(bf16):
+    """Where a sequence is split, attention has a copy of its tokens, in the kernel's precision."""
+    train, held = replace(RECIPE.train, bf16=bf16, recompute=Recompute("full")), memory.Held(1, 700, 30)
+    alone, shared = (replace(RECIPE, train=train, parallel=Parallel(sequence=n)) for n in (1, 2))
+    more = memory.gradient_bytes(CONFIG, shared, held) - memory.gradient_bytes(CONFIG, alone, held)
+    assert more == (2 if bf16 else 4) * 700 * CONFIG.dim
+
+
 ENGINE = replace(CONFIG, layers=3, dim=384, ffn_dim=1536, heads=8)  # ZeRO 3 leaves smaller weights whole
 
 
@@ -244,6 +253,12 @@ def test_sizes_are_the_papers():
     assert figures["step_seconds"] == figures["flops_per_step"] / (64 * 989.4e12 * 0.4)
     assert figures["dollars"] == pytest.approx(1000 * figures["step_seconds"] / 3600 * 64 * 2)
     assert figures["samples_per_step"] == pytest.approx(1e6 / 40_500 + 1e6 / 1620)
+
+
+def test_eight_percent_of_a_gpu_stay_free():
+    found = plan(gpu="a100-40gb", recompute=Recompute("full")).forecast()
+    assert found.room == pytest.approx(0.92 * GPUS["a100-40gb"].memory)
+    assert plan_of_sizes(RECIPE, Machine("", 1), "480x864", 97).forecast().room == float("inf")
 
 
 def test_parts_move_with_what_parts_them():

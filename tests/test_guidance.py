@@ -46,16 +46,22 @@ def drawn(model, conditions, how):
 
 
 def by_hand(model, conditions, how, first_step=0):
-    """Euler, one sample at a time, the network called once for each branch."""
+    """Euler, one sample at a time, the network called once for each branch: with text and frame, frame, neither."""
     found = []
     for x, condition in zip(start(), conditions, strict=True):
         times = sampling_times(Objective(), how.steps, [tuple(x.shape)])[:, 0]
         for t, next_t in list(itertools.pairwise(times))[first_step:]:
-            v = [
-                unpack(model(pack([x], [text], first_frames=[condition.first_frame]), t[None]), [tuple(x.shape)])[0]
-                for text in (condition.text, condition.empty)
-            ]
-            x = x + (next_t - t) * guide(*v, how.strength)
+            full, framed, nothing = (
+                unpack(model(pack([x], [text], first_frames=[frame]), t[None]), [tuple(x.shape)])[0]
+                for text, frame in (
+                    (condition.text, condition.first_frame), (condition.empty, condition.first_frame),
+                    (condition.empty, None),
+                )
+            )  # fmt: skip
+            v = guide(full, framed, how.strength)
+            if how.image_strength:
+                v = nothing + how.image_strength * (framed - nothing) + how.strength * (full - framed)
+            x = x + (next_t - t) * v
         found.append(x)
     return found
 
@@ -68,6 +74,12 @@ def close(ours, theirs):
 @torch.no_grad()
 def test_a_pack_of_both_branches_with_kept_text_keys_is_each_sample_by_hand(model, conditions):
     close(drawn(model, conditions, PLAIN), by_hand(model, conditions, PLAIN))
+
+
+@torch.no_grad()
+def test_text_and_first_frame_guide_each_with_its_own_strength(model, conditions):
+    how = replace(PLAIN, image_strength=1.5)
+    close(drawn(model, conditions, how), by_hand(model, conditions, how))
 
 
 @torch.no_grad()

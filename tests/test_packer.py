@@ -68,7 +68,10 @@ def balance(tokens_per_step, ranks=8, steps=60):
         while sum(tokens) < tokens_per_step:
             tokens.append(next(source))
         costs = [step_flops(GOKU_2B, n, 256) for n in tokens]
-        ours.append(plan_step(costs, tokens, ranks, 2 * 45056).balance)
+        planned = plan_step(costs, tokens, ranks, 2 * 45056)
+        loads = [sum(costs[i] for pack in packs for i in pack) for packs in planned.ranks]
+        ours.append(sum(loads) / ranks / max(loads))
+        assert planned.balance == pytest.approx(ours[-1])
         loads, spent = [0.0] * ranks, 0
         for n, cost in zip(tokens, costs, strict=True):
             loads[min(ranks - 1, spent * ranks // tokens_per_step)] += cost

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -20,7 +21,9 @@ from goku_cli.media.shown import read_about, read_shown
 from goku_cli.model.checkpoint import finish
 from goku_cli.model.codec import codec_fingerprint
 from goku_cli.model.linear_codec import LinearCodec
-from goku_cli.sample.generate import Generator
+from goku_cli.publish import sha256
+from goku_cli.sample.conditions import cropped_share
+from goku_cli.sample.generate import THRESHOLDS, Generator
 from goku_cli.sample.prompts import Wish, read_prompts, requests
 from goku_cli.sample.request import Request
 from goku_cli.sample.residence import Residence, choose
@@ -68,6 +71,7 @@ def test_every_format_holds_the_frames_and_says_how_they_were_made(folder, form,
         about = read_about(path)
     assert (about["prompt"], about["text"]) == ("a red circle", "a red circle. motion score: 3.")
     assert about["settings"]["steps"] == 2
+    assert about["weights"] == sha256(folder / "plain" / "ema.safetensors")
 
 
 def test_the_same_seed_gives_the_same_bytes_and_what_is_there_is_not_drawn_again(folder):
@@ -102,6 +106,12 @@ def test_a_first_frame_is_cropped_and_matters(folder):
     assert draw(folder, "i2v", *words)[0]["drawn"] == 1
     both = rows(folder, json.loads(done.stdout)["reference"])
     assert len(with_image) == 1 and len({row["latent_sha256"] for row in both}) == 2
+
+
+@pytest.mark.parametrize(("size", "lost"), [((48, 80), 1 / 6), ((80, 48), 0.7), ((50, 100), 0.0), ((100, 201), 0.0)])
+def test_how_much_of_a_picture_is_cropped(folder, size, lost):
+    """Of 100x200: at 48x80 all 100 rows and 500 / 3 columns are shown, at 80x48 all rows and 60 columns."""
+    assert cropped_share(folder / "wide.png", *size) == pytest.approx(lost)
 
 
 def test_a_last_frame_matters_too(folder):
@@ -192,13 +202,15 @@ def test_a_vae_of_other_channels_is_told_before_any_weights_are_read(
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("x" * 10_000, ":2 has 10,000 characters"),
+        ("x" * 8_001, ":2 has 8,001 characters"),
         ('{"promt": "a"}', 'unknown key "promt" (did you mean "prompt"?)'),
         ('{"prompt": ""}', 'has no "prompt"'),
         ('{"prompt"', "is not JSON"),
     ],
 )
 def test_a_line_that_is_no_prompt_is_named(tmp_path, line, says):
+    (tmp_path / "list.txt").write_text("x" * 8_000)
+    assert len(read_prompts(tmp_path / "list.txt")) == 1
     (tmp_path / "list.txt").write_text(f"a cat\n{line}\n")
     with pytest.raises(UsageError) as error:
         read_prompts(tmp_path / "list.txt")
@@ -223,6 +235,19 @@ def test_what_waits_elsewhere_changes_nothing(folder, mode):
     (one,), (two,) = (list(generator.generate([request], settings)) for generator in (usual, other))
     assert torch.equal(one.latent, two.latent)
     assert not any(block._forward_hooks or block._forward_pre_hooks for block in other.model.blocks)
+
+
+def test_the_step_cache_is_as_bold_as_its_bound_allows(folder):
+    generator, how = Generator.load(folder / "plain"), SampleSettings(steps=6)
+    few = [generator.request("a cat", seed) for seed in range(6)]
+
+    def latents(bound):
+        return [clip.latent for clip in generator.generate(few, replace(how, cache=bound))]
+
+    found = [generator.calibrate(few, replace(how, cache=bound)) for bound in (1e9, 0.1, 0.01, 1e-9)]
+    assert found[0] == THRESHOLDS[0] and found == sorted(found, reverse=True) and found[-1] < found[0]
+    drawn = zip(latents(0.0), latents(1e-9), strict=True)
+    assert all(torch.equal(exact, careful) for exact, careful in drawn)
 
 
 @pytest.mark.parametrize(("free", "mode"), [(100, "none"), (65, "parts"), (30, "blocks")])

@@ -59,6 +59,12 @@ def losses(run: Path) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
+def ranks_of(folder: Path, name: str) -> list[int]:
+    """The processes of a run of this folder; tests of another checkout may have one of the same name."""
+    asked = ["pgrep", "-f", f"goku_cli.train.worker.*{folder}/runs/{name}-"]
+    return [int(pid) for pid in subprocess.run(asked, capture_output=True, text=True).stdout.split()]
+
+
 @pytest.fixture(scope="module")
 def trained(folder) -> Path:
     done = goku(folder, "train", recipe(folder, "whole", 8), "small.duckdb")
@@ -107,9 +113,8 @@ def test_ranks_that_were_killed_are_started_again_and_have_the_same_losses(folde
     while not list((folder / "runs").glob("killed-*/step-000004/COMPLETE.json")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    ranks = subprocess.run(["pgrep", "-f", "goku_cli.train.worker.*killed"], capture_output=True, text=True).stdout
-    for pid in ranks.split():
-        os.kill(int(pid), signal.SIGKILL)
+    for pid in ranks_of(folder, "killed"):
+        os.kill(pid, signal.SIGKILL)
     assert process.wait(120) == 0
     run = next((folder / "runs").glob("killed-*"))
     assert losses(run) == losses(trained.parent)
@@ -164,8 +169,7 @@ def test_interrupt_saves_and_leaves_no_process(folder):
     _, talk = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in talk
-    left = subprocess.run(["pgrep", "-f", "goku_cli.train.worker.*long-"], capture_output=True, text=True)
-    assert left.stdout == ""
+    assert ranks_of(folder, "long") == []
     run = next((folder / "runs").glob("long-*"))
     newest = checkpoint.resolve(run)
     checkpoint.verify(newest)

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers_small import CONFIG, WAN, awake
 
 from goku_cli.errors import UsageError
-from goku_cli.model.packing import pack, unpack
+from goku_cli.model.packing import Sequences, pack, unpack
 from goku_cli.model.presets import SIZES, ModelConfig, Recompute, model_config
 from goku_cli.model.rope import rope_table, rotate
 from goku_cli.model.transformer import Goku
@@ -78,6 +79,23 @@ def test_pooled_text_is_the_text_as_a_whole():
     outputs = [model(pack([latent], [text]), t) for text in (one, one.flip(0), other)]
     torch.testing.assert_close(outputs[0], outputs[1])
     assert not torch.allclose(outputs[0], outputs[2])
+
+
+def test_a_condition_scales_shifts_and_gates_what_each_part_reads_and_adds():
+    """Of samples of one token, where attention is its values; without text, and with a network that changes nothing."""
+    block = awake().blocks[0]
+    block.cross.out.weight.data.zero_()
+    block.ffn = torch.nn.Identity()
+    x, condition, text = (torch.randn(3, width, dtype=torch.float64) for width in (32, 32, 12))
+    alone = Sequences.of([1, 1, 1])
+    rope = rope_table(torch.zeros(3, 3), CONFIG.rope_split, 1e4, torch.float64)
+    rows = block.modulation.project(F.silu(condition)).unflatten(1, (6, 32)).unbind(1)
+    shift, scale, gate, shift_ffn, scale_ffn, gate_ffn = rows
+    values = block.attention.v(F.layer_norm(x, (32,), eps=1e-6) * (1 + scale) + shift)
+    attended = x + gate * block.attention.out(values)
+    normed = F.rms_norm(attended, (32,), block.ffn_norm.weight, 1e-6)
+    wanted = attended + gate_ffn * (normed * (1 + scale_ffn) + shift_ffn)
+    torch.testing.assert_close(block(x, condition, text, alone, alone, rope), wanted)
 
 
 def test_sizes_are_sound_and_unknown_ones_name_the_nearest():

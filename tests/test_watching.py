@@ -1,6 +1,7 @@
 """Training can be watched: boards, previews, curves, losses of single clips; and it learns the same."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,13 @@ def folder(tmp_path_factory):
 def losses(run: Path) -> dict[int, float]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def test_a_sign_of_life_is_the_last_one_and_nothing_of_those_before(tmp_path):
+    journal = Journal(tmp_path, 1)
+    journal.beat(123_456, "evaluation")
+    journal.beat(7, "step")
+    assert (tmp_path / "beat-00001").read_text().split() == [str(os.getpid()), "7", "step"]
 
 
 def test_watching_changes_nothing_of_what_is_learned(folder):
