@@ -479,7 +479,7 @@ def tell(results: list[dict], known: Known) -> None:
         if some:
             print(f"{room or 'all':10} {sum(some):4} of {len(some)} killed, {sum(some) / len(some):.0%}")
     for test in sorted(name for name, passes in known.passes.items() if not passes):
-        print(f"{test.split()[0]} fails without a mutant, and kills none")
+        print(f"{test.split()[0]} fails or takes too long without a mutant, and kills none")
 
 
 if __name__ == "__main__":

@@ -7,14 +7,16 @@ import pytest
 import torch
 from encoded import make_encoded
 from test_flow_task import RECIPE
+from transformers_small import CONFIG, awake
 
-from goku_cli.errors import UsageError
+from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.model.packing import unpack
+from goku_cli.model.packing import pack, unpack
+from goku_cli.model.transformer import Goku
 from goku_cli.train.plan import prepare
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.steps import first_frame, last_frame
-from goku_cli.train.tasks import make_task
+from goku_cli.train.tasks import begin_with, make_task
 
 MODEL = {"text_dim": 0, "image_condition": True, "last_frame": True}
 
@@ -73,6 +75,18 @@ def test_a_clip_is_given_its_own_first_and_last_latent_frames(path):
         assert torch.equal(last, clip[:, [-1] * clip.shape[1]] if video and example.led else torch.zeros_like(clip))
         seen.add((video, example.led))
     assert {(False, False), (True, False), (True, True)} <= seen
+
+
+def test_a_model_of_first_frames_becomes_one_of_last_frames_too_and_is_the_same_until_it_gets_any():
+    before = awake(replace(CONFIG, image_condition=True), torch.float32)
+    after = Goku(replace(CONFIG, image_condition=True, last_frame=True))
+    begin_with(after, before.state_dict())
+    clip, text = torch.randn(4, 2, 4, 4), torch.randn(3, 12)
+    given = pack([clip], [text], first_frames=[clip[:, :1]], last_frames=[clip[:, -1:]])
+    t = torch.rand(1)
+    torch.testing.assert_close(after(given, t), before(given, t))
+    with pytest.raises(GokuError, match="do not fit"):
+        begin_with(after, before.state_dict() | {"more": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
