@@ -6,17 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 from encoded import make_encoded
+from safetensors.torch import save_file
 from test_flow_task import RECIPE
 from transformers_small import CONFIG, awake
 
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.store import Manifest
 from goku_cli.model.packing import pack, unpack
-from goku_cli.model.transformer import Goku
+from goku_cli.train.building import build_model
 from goku_cli.train.plan import prepare
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.steps import first_frame, last_frame
-from goku_cli.train.tasks import begin_with, make_task
+from goku_cli.train.tasks import make_task, nothing
 
 MODEL = {"text_dim": 0, "image_condition": True, "last_frame": True}
 
@@ -77,16 +78,18 @@ def test_a_clip_is_given_its_own_first_and_last_latent_frames(path):
     assert {(False, False), (True, False), (True, True)} <= seen
 
 
-def test_a_model_of_first_frames_becomes_one_of_last_frames_too_and_is_the_same_until_it_gets_any():
+def test_a_model_of_first_frames_becomes_one_of_last_frames_too_and_is_the_same_until_it_gets_any(tmp_path):
     before = awake(replace(CONFIG, image_condition=True), torch.float32)
-    after = Goku(replace(CONFIG, image_condition=True, last_frame=True))
-    begin_with(after, before.state_dict())
+    save_file(before.state_dict(), tmp_path / "ema.safetensors")
+    config = replace(CONFIG, image_condition=True, last_frame=True)
+    after = build_model(config, 0, tmp_path / "ema.safetensors", nothing)
     clip, text = torch.randn(4, 2, 4, 4), torch.randn(3, 12)
     given = pack([clip], [text], first_frames=[clip[:, :1]], last_frames=[clip[:, -1:]])
     t = torch.rand(1)
     torch.testing.assert_close(after(given, t), before(given, t))
     with pytest.raises(GokuError, match="do not fit"):
-        begin_with(after, before.state_dict() | {"more": torch.zeros(1)})
+        save_file(before.state_dict() | {"more": torch.zeros(1)}, tmp_path / "more.safetensors")
+        build_model(config, 0, tmp_path / "more.safetensors", nothing)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

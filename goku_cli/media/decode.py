@@ -44,6 +44,11 @@ class Shown:
     opens: str | None = None
     """Why it does not go on from the frame before it: "damage" or "size"."""
 
+    @property
+    def lasting_us(self) -> int:
+        """How long it stands by its own word; 0 where it has none."""
+        return round(float((self.frame.duration or 0) * (self.frame.time_base or 0)) * 1e6)
+
 
 @dataclass
 class Losses:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import av
 import cv2
 import imagehash
 import numpy as np
@@ -111,7 +110,7 @@ def measure(
         for number, shown in enumerate(decoding.frames()):
             frame = shrink(shown.frame, sar, SHORT_SIDE)
             if not number:
-                lasting_us = _duration_us(shown.frame)
+                lasting_us = shown.lasting_us
             if shown.opens:
                 breaks[number] = shown.opens
             if not number or shown.opens == "size":
@@ -130,7 +129,7 @@ def measure(
                 due = tick >= featured + 2
                 featured = tick if due else featured
                 samples.append(Sample(number, thumbnail(frame), feature(frame) if due else None))
-        rest_us = _duration_us(shown.frame) if decoding.animated else 0
+        rest_us = shown.lasting_us if decoding.animated else 0
         lost = decoding.losses.fault()
     squares = np.stack(gray)
     found = cuts.finish(squares, stood=stood)
@@ -161,10 +160,6 @@ def thumbnail(frame: np.ndarray) -> bytes:
 
 def _square(gray: np.ndarray) -> np.ndarray:
     return cv2.resize(gray, (HASHED, HASHED), interpolation=cv2.INTER_AREA)
-
-
-def _duration_us(frame: av.VideoFrame) -> int:
-    return round(float((frame.duration or 0) * (frame.time_base or 0)) * 1e6)
 
 
 def _displayed(shown: Shown, sar: float) -> tuple[int, int]:
