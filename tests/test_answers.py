@@ -113,6 +113,11 @@ I'm sorry, but I can't assist with describing this image.
 I'm sorry, I can't help with that.
 I am sorry, but I cannot identify the people in this video.
 Sorry, but I can't.
+Sorry, but the frames are too dark to make anything out.
+Unfortunately, this image is not clear enough to describe.
+The assistant cannot describe people in this footage.
+error: rate limit exceeded
+Error 503: server overloaded
 Sorry, I can't help with this request.
 I cannot describe this image.
 I can't see the video you mention.
@@ -156,6 +161,9 @@ Es tut mir leid, aber ich kann dieses Bild nicht beschreiben.
 CAPTIONS = """
 A sign reads "I can't breathe".
 A sorry dog cannot reach the ball.
+The assistant cannot reach the top shelf and looks for a ladder.
+The frames are too dark to show more than a lamp and a hand.
+An error: the sign says "exit" above a wall.
 There are no pictures visible on the white wall behind the woman, who reads a book.
 Unfortunately, I missed the train, says the subtitle while a man runs along the platform.
 "I'm sorry, I can't help you," says a shopkeeper to a boy.

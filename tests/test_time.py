@@ -14,6 +14,7 @@ from goku_cli.ingest.ingest import ingest
 from goku_cli.ingest.rules import load_rules
 from goku_cli.ingest.walk import find_media
 from goku_cli.manifest.store import Manifest
+from goku_cli.media.decode import open_decoding
 from goku_cli.media.ffmpeg import Cut, cut_video
 from goku_cli.media.frames import read_frames
 from goku_cli.media.packets import read_packets
@@ -185,3 +186,18 @@ def test_interlaced_film_is_made_whole_wherever_it_is_read(tmp_path, name, encod
     assert [time for time, _ in late] == [time for time, _ in read if time >= 599_000]
     cut_video(tmp_path / name, [Cut(0, 10**6, 25, tmp_path / "cut.mp4")])
     assert max(comb(frame) for _, frame in list(read_frames(tmp_path / "cut.mp4"))[1:-1]) < 8
+
+
+def test_what_follows_where_times_begin_anew_is_told_as_lost(tmp_path):
+    """Two recordings in one file: the second one's times were all shown before."""
+    timed(tmp_path / "a.mp4", [i / 24 for i in range(48)])
+    ffmpeg("-i", str(tmp_path / "a.mp4"), "-c", "copy", str(tmp_path / "a.ts"))
+    once = (tmp_path / "a.ts").read_bytes()
+    for name, content, lost in (("one.ts", once, None), ("two.ts", once * 2, 2.0), ("three.ts", once * 3, 4.0)):
+        (tmp_path / name).write_bytes(content)
+        with open_decoding(tmp_path / name) as decoding:
+            assert len(list(decoding.frames())) == 48
+            fault = decoding.losses.fault()
+            lasting = decoding.losses.us / 1e6
+        assert (fault is None) == (lost is None)
+        assert lasting == pytest.approx(lost or 0, abs=0.3)

@@ -35,6 +35,11 @@ _REFUSALS = (
     rf"(?:{_SORRY})?(?:it (?:seems|looks like|appears)(?: that)? )?you (?:have not|haven'?t|did not|didn'?t) {_SENT} "
     rf"{_ONE} {_MEDIUM}\b",
     rf"please (?:provide|upload|attach|share|send) (?:me )?{_ONE} {_MEDIUM}\b",
+    rf"{_SORRY}(?:the|this|these|your) {_MEDIUM} (?:is|are|was|were|seems?|appears?)"
+    r" (?:too|not|blank|empty|black|corrupt)",
+    rf"the (?:ai |virtual )?assistant {_NOT} (?:describe|provide an?|generate|caption|comply|process|analyze)\b",
+    r"(?:http )?(?:error|exception)[ :]{1,2}"
+    r"(?:\d{3}\b|rate limit|timed? ?out|internal|server|quota|connection|invalid)",
     r"(?:很|非常|十分)?(?:抱歉|对不起|遗憾).{0,20}(?:无法|不能|没有)",
     r"我(?:无法|不能)(?:看到|查看|描述|提供|分析|处理|协助|回答|识别|满足)",
     r"(?:申し訳|すみません).{0,30}(?:できません|ありません|いたしかねます)",

@@ -116,20 +116,22 @@ class Decoding:
         """Give frames their times; note what is lost between them."""
         frames = _Resuming(self._container, self.stream, sought=self._zero is not None)
         last, step, size, number = -1, 0, None, 0
+        behind = 0  # frames of a time that was shown already: what follows where two broadcasts were joined
         for frame, opens in progressive(frames, self._fields):
             at = self._time(frame, number, last, step)
             if self._zero is None:
                 self._zero = at
             time_us, number = round(at - self._zero), number + 1
             if time_us <= last:
-                frames.broken |= time_us < last - RESET_US
+                behind += behind > 0 or time_us < last - RESET_US
                 continue
             if number > MAX_FRAMES or time_us > MAX_SECONDS * 1e6:
                 raise Fault(Cause.TOO_LARGE, f"more than {MAX_FRAMES} frames or {MAX_SECONDS / 3600:.0f} hours")
             if opens and last < 0:
                 self._lose(round((frames.begin or 0) * self._tick - self._zero), 0)
-            elif opens:
-                self._lose(last + step, time_us)
+            elif opens or behind:
+                self._lose(last + step, time_us + behind * step)
+                opens, behind = "damage", 0
             elif size is not None and size != (frame.width, frame.height):
                 opens = "size"
             elif last >= 0:
@@ -138,7 +140,9 @@ class Decoding:
             yield Shown(time_us, frame, opens)
         if self._zero is None:
             raise Fault(Cause.UNREADABLE, frames.said or "none of its frames decodes")
-        if frames.broken:
+        if behind:
+            self._lose(0, behind * step)
+        elif frames.broken:
             self._lose(last + step, round((frames.end or 0) * self._tick - self._zero))
 
     def _lose(self, from_us: int, to_us: int) -> None:
