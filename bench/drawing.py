@@ -44,7 +44,7 @@ def make(folder: Path, count: int) -> None:
         for name, kind in columns.items():
             values = given.get(name) if table == "rows" else np.full(count, 100) if name == "tokens" else None
             values = np.zeros(count, kind) if values is None else values.astype(kind)
-            np.save(folder / f"{table}.{name}.npy", values)
+            values.tofile(folder / f"{table}.{name}")
     (folder / "names.json").write_text(json.dumps({"shards": ["s"], "shapes": SHAPES, "sources": ["given"]}))
 
 

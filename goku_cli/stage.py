@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from pebble import ProcessExpired, ProcessPool
 
-from goku_cli.errors import Cause, Fault, GokuError
+from goku_cli.errors import Cause, Fault, GokuError, UsageError
 from goku_cli.manifest.store import Manifest, Row
 
 COMMIT_SECONDS = 2.0
@@ -252,6 +252,8 @@ def _attempt_together(work: Callable[[list[Any]], list[Rows]], payloads: list[An
     """Work on all of them or, where that fails, on each alone, so that only the bad ones fail."""
     try:
         return [*work(payloads)]
+    except UsageError:  # no item's fault: the model that was asked for is not there
+        raise
     except Exception as error:  # a bad item never stops a run
         if len(payloads) == 1:
             return [Failure.of(error)]

@@ -3,13 +3,14 @@
 import json
 import re
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from encoded import make_encoded
+from test_train import RECIPE as TOML
+from test_train import goku
 
 from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
@@ -18,20 +19,8 @@ from goku_cli.model.presets import Recompute
 from goku_cli.train.plan import prepare
 from goku_cli.train.settings import Faults, Optimization, Parallel, Recipe, Watch
 
-TRAIN = Optimization(steps=4, tokens_per_step=120, lr=1e-3, warmup=1, save_every=2, eval_every=4, log_every=1)
+TRAIN = Optimization(steps=4, tokens_per_step=120, lr=1e-3, warmup=2, save_every=4, eval_every=4, log_every=1)
 RECIPE = Recipe("flow", TRAIN, size="nano")
-TOML = """
-kind = "flow"
-size = "nano"
-[train]
-steps = {steps}
-tokens_per_step = 120
-lr = 1e-3
-warmup = 1
-save_every = 2
-eval_every = 4
-log_every = 1
-"""
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +31,6 @@ def folder(tmp_path_factory):
     done = goku(folder, "train", "r.toml", "small.duckdb", "--ranks", "1")
     assert done.returncode == 0, done.stderr
     return folder
-
-
-def goku(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    return subprocess.run(["goku", *words], cwd=folder, capture_output=True, text=True)
 
 
 def chosen(folder, recipe=RECIPE, **more):

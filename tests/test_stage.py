@@ -9,7 +9,7 @@ import time
 import pytest
 from films import table
 
-from goku_cli.errors import GokuError
+from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.store import Manifest
 from goku_cli.stage import Item, Rows, run_stage
 
@@ -96,6 +96,18 @@ def test_of_items_that_are_done_together_only_the_bad_ones_fail(manifest):
     assert sizes == [4, 4, 1, 1, 1, 1, 2, 1, 1]  # 4 and 9 fail: their fellows are done one by one
     assert manifest.value("SELECT count(*) FROM receipts") == 8
     assert run_stage(manifest, "test", "1", ITEMS, tag_all, total=10, together=4).skipped == 8
+
+
+def test_a_model_that_is_not_there_is_asked_for_once(manifest):
+    asked = []
+
+    def missing(numbers):
+        asked.append(len(numbers))
+        raise UsageError("no such model")
+
+    with pytest.raises(UsageError, match="no such model"):
+        run_stage(manifest, "test", "1", ITEMS, missing, total=10, together=4)
+    assert asked == [4]
 
 
 def test_items_are_drawn_as_they_are_needed(manifest):

@@ -278,9 +278,7 @@ def _tell_run(run: "Run", file: Path, arguments: dict[str, object], seconds: flo
         say(f"train: {told}")
     try:
         _note_run(run, file, arguments, "ok", {"steps": run.recipe.train.steps, **figures}, seconds)
-    except (
-        Held
-    ) as held:  # after days of training that is no failure: the checkpoint is there, and what reads it goes on
+    except Held as held:  # no failure after days of training: the checkpoint is there, and what reads it goes on
         say(f"train: {held}: the checkpoint is whole, its figures come into the manifest with the same command")
     if "held_out_loss" in figures:
         untrained = figures.get("held_out_loss_untrained", float("nan"))

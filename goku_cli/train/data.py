@@ -10,10 +10,10 @@ Shapes: N rows of the index, S samples of a step.
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Draws(Sequence[Draw]):
+class Draws:
     """The S samples of a step, as arrays."""
 
     table: Index
@@ -90,14 +90,11 @@ class Draws(Sequence[Draw]):
     def __len__(self) -> int:
         return len(self.row)
 
-    @overload
-    def __getitem__(self, place: int) -> Draw: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Draw]: ...
-    def __getitem__(self, place: int | slice) -> Draw | Sequence[Draw]:
+    def __iter__(self) -> Iterator[Draw]:
+        return (self[place] for place in range(len(self)))
+
+    def __getitem__(self, place: int) -> Draw:
         """Return a sample by its place in the step."""
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
         if not 0 <= place < len(self):
             raise IndexError(place)
         row, text = int(self.row[place]), int(self.text[place])
@@ -199,8 +196,8 @@ class Latents:
         most = 2 * FLOAT_BYTES * max(math.prod(shape) for shape in index.names["shapes"])  # mean, deviation
         self._moments = functools.lru_cache(max(1, LATENT_BYTES // most))(lambda row: self._latent(index.window(row)))
         weights, is_image = index.rows["weight"], index.rows["image"]
-        trained = ~np.asarray(index.rows["held_out"])
-        if not trained.any():
+        trained = ~index.rows["held_out"]
+        if not trained.any():  # a selection of held-out sources alone: better than nothing
             trained[:] = True
         groups = [np.flatnonzero(kind & trained & (weights > 0)).astype(np.uint32) for kind in (is_image, ~is_image)]
         self._orders = [Order(rows, weights[rows], seed, "order", kind) for kind, rows in enumerate(groups)]

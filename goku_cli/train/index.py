@@ -1,7 +1,7 @@
 """The rows of a run's data as columns in files: every rank maps them, so that a node holds them once.
 
     RUN/data.parquet    what the manifest gave, a row a latent window
-    RUN/index/          the same as numpy arrays: rows.clip.npy, rows.tokens.npy, ..., texts.key.npy, ..., names.json
+    RUN/index/          the same as bare numbers: rows.clip, rows.tokens, ..., texts.key, ..., and names.json
 
 A row has its texts side by side in the columns of `texts`, from `first` on. Ids are the 16 bytes that their 32
 hexadecimal digits name; files, shapes and captioners are numbers of lists in names.json.
@@ -9,6 +9,7 @@ hexadecimal digits name; files, shapes and captioners are numbers of lists in na
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,23 +78,12 @@ class Index:
         """
         try:
             rows, texts = (
-                {name: np.load(folder / f"{table}.{name}.npy", mmap_mode="r") for name in columns}
+                {name: np.memmap(folder / f"{table}.{name}", kind, "r") for name, kind in columns.items()}
                 for table, columns in TABLES.items()
             )
             return cls(rows, texts, json.loads((folder / "names.json").read_text()), folder)
         except (OSError, ValueError) as error:
             raise GokuError(f"{folder} is not whole ({error}); remove it and start the run again") from error
-
-    @classmethod
-    def of(cls, batches: Iterator[pa.RecordBatch] | Sequence[pa.RecordBatch]) -> "Index":
-        """Build it in memory from rows as the manifest gives them."""
-        known: dict[str, dict[Any, int]] = {"shards": {}, "shapes": {}, "sources": {}}
-        parts = list(_parts(iter(batches), known))
-        rows, texts = (
-            {name: np.concatenate([part[i][name] for part in parts]).astype(kind) for name, kind in columns.items()}
-            for i, columns in enumerate(TABLES.values())
-        )
-        return cls(rows, texts, _names(known))
 
     def __len__(self) -> int:
         return len(self.rows["tokens"])
@@ -117,40 +107,14 @@ class Index:
 def write_index(parquet: Path, folder: Path) -> None:
     """Write the columns of a Parquet file into a new folder, some rows at a time."""
     known: dict[str, dict[Any, int]] = {"shards": {}, "shapes": {}, "sources": {}}
-    with publish_folder(folder) as temporary:
-        raw = {name: (temporary / name).open("wb") for name in _files()}
+    with publish_folder(folder) as temporary, ExitStack() as stack:
+        names = [f"{table}.{name}" for table, columns in TABLES.items() for name in columns]
+        files = {name: stack.enter_context((temporary / name).open("wb")) for name in names}
         for part in _parts(pq.ParquetFile(parquet).iter_batches(READ_ROWS), known):
             for table, values in zip(TABLES, part, strict=True):
                 for name, kind in TABLES[table].items():
-                    raw[f"{table}.{name}"].write(values[name].astype(kind).tobytes())
-        for name, file in raw.items():
-            file.close()
-            table, _, column = name.partition(".")
-            _as_npy(temporary / name, np.dtype(TABLES[table][column]))
-        (temporary / "names.json").write_text(json.dumps(_names(known)))
-
-
-def _files() -> list[str]:
-    return [f"{table}.{name}" for table, columns in TABLES.items() for name in columns]
-
-
-def _as_npy(raw: Path, kind: np.dtype) -> None:
-    """Give a file of bare numbers the header of numpy's format."""
-    count = raw.stat().st_size // kind.itemsize
-    with raw.with_name(f"{raw.name}.npy").open("wb") as file, raw.open("rb") as bare:
-        header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (count,)}
-        np.lib.format.write_array_header_1_0(file, header)
-        while piece := bare.read(1 << 24):
-            file.write(piece)
-    raw.unlink()
-
-
-def _names(known: dict[str, dict[Any, int]]) -> dict[str, Sequence[Any]]:
-    return {
-        "shards": list(known["shards"]),
-        "shapes": list(map(list, known["shapes"])),
-        "sources": list(known["sources"]),
-    }
+                    files[f"{table}.{name}"].write(values[name].astype(kind).tobytes())
+        (temporary / "names.json").write_text(json.dumps({name: list(values) for name, values in known.items()}))
 
 
 Part = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]

@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from goku_cli.errors import UsageError
-from goku_cli.manifest.held_out import mark_held_out
 from goku_cli.manifest.store import Manifest
 from goku_cli.model import checkpoint
 from goku_cli.model.packing import token_count
@@ -56,7 +55,6 @@ def plan_of_manifest(recipe: Recipe, machine: Machine, manifest: Manifest, selec
     Raises:
         UsageError: as `plan.prepare`.
     """
-    mark_held_out(manifest)
     query, values, plan = latents_of(manifest, selection, recipe)
     counted = f"SELECT shape, text_tokens, sum(weight) AS weight FROM ({query}) GROUP BY shape, text_tokens"
     return _plan_of_rows(recipe, machine, plan["model"], manifest.query(counted, values))

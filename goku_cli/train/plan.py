@@ -104,8 +104,8 @@ def prepare(
     check_boards(recipe.watch)
     plan: dict[str, Any] = {}
     data = {"manifest": str(manifest.path.absolute()), "selection": selection}
-    mark_held_out(manifest)
     if recipe.kind == "vae":
+        mark_held_out(manifest)
         query, values = CLIPS, {"selection": selection}
     else:
         query, values, plan = latents_of(manifest, selection, recipe)
@@ -177,11 +177,8 @@ def exported(manifest: Manifest, query: str, values: Row, folder: Path) -> Itera
 def _keep_data(found: Path, folder: Path, *, anew: bool, latents: bool) -> None:
     """Let a run's folder have the rows, as they are and as columns, where they are not there yet."""
     there = folder / "data.parquet"
-    if (
-        anew
-        or not there.exists()
-        or not set(pq.read_schema(there).names) >= (NEEDED if latents else {"held_out", "fields"})
-    ):
+    needed = NEEDED if latents else {"held_out", "fields"}
+    if anew or not there.exists() or not needed <= set(pq.read_schema(there).names):
         with publish(there) as temporary:
             shutil.copyfile(found, temporary)
         shutil.rmtree(folder / "index", ignore_errors=True)
@@ -198,7 +195,9 @@ def _check_lengths(found: Exported, recipe: Recipe) -> None:
 
 
 def latents_of(manifest: Manifest, selection: str, recipe: Recipe) -> tuple[str, Row, dict[str, Any]]:
-    """Return the query, its values, and the plan for the encoders of this selection; the query reads `held_out`."""
+    """Return the query, its values, and the plan for the encoders of this selection; the query reads the marks of
+    what is held out, which are made here."""
+    mark_held_out(manifest)
     learned = None
     if recipe.init_from:
         found = checkpoint.resolve(Path(recipe.init_from))
