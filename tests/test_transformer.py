@@ -1,5 +1,7 @@
 """The transformer family: sizes, zero start, RoPE, class and first-frame conditions, recomputing, compiling."""
 
+import sys
+import types
 from dataclasses import replace
 
 import pytest
@@ -207,6 +209,24 @@ def test_compiles_without_graph_breaks(options, policy):
     torch.testing.assert_close(compiled(packed, t), model(packed, t))
 
 
+@pytest.mark.parametrize("kernel", ["flash-attn-3", "flash-attn-2", "varlen"])
+def test_the_import_of_a_kernel_does_not_part_the_graph(monkeypatch, kernel):
+    for module in ("flash_attn_interface", "flash_attn", "torch.nn.attention.varlen"):
+        stand_in = types.ModuleType(module)
+        stand_in.flash_attn_varlen_func = stand_in.varlen_attn = attends_to_itself
+        monkeypatch.setitem(sys.modules, module, stand_in)
+    model = awake()
+    model.attend_with(kernel)
+    torch._dynamo.reset()
+    packed, t = some_pack(), torch.rand(2, dtype=torch.float64)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(packed, t), model(packed, t))
+
+
+def attends_to_itself(q, _k, _v, *_lengths):
+    return 2 * q
+
+
 def test_compiled_blocks_are_recomputed_around_attention_too():
     gradients = []
     for policy in ("none", "attention"):
@@ -246,13 +266,24 @@ def test_float32_follows_float64():
 
 
 @pytest.mark.parametrize("options", [{}, WAN])
-def test_autocast_leaves_conditions_exact_and_the_rest_close(options):
+def test_autocast_computes_conditions_in_float32_and_tokens_in_bfloat16(options):
+    """As on a GPU, where autocast itself would run the norms in float32."""
     model = awake(replace(CONFIG, **options), torch.float32)
     packed, t = some_pack(torch.float32), torch.rand(2)
     exact = model(packed, t)
     seen = {}
-    model.blocks[0].modulation.register_forward_hook(lambda _m, _i, rows: seen.update(dtype=rows[0].dtype))
+
+    def see(name, module):
+        module.register_forward_hook(lambda _module, _inputs, output: seen.update({name: output.dtype}))
+
+    block = model.blocks[0]
+    for name in ("attention_norm", "attention.q_norm", "cross_norm", "cross.k_norm", "ffn_norm", "ffn"):
+        see(name, block.get_submodule(name))
+    see("time_in", model.time_in)
+    if not options:
+        see("modulation.project", block.modulation.project)
     with torch.autocast("cpu", torch.bfloat16):
         found = model(packed, t)
-    assert seen["dtype"] == torch.float32
+    conditions = {seen.pop(name) for name in ("time_in", "modulation.project") if name in seen}
+    assert (conditions, set(seen.values())) == ({torch.float32}, {torch.bfloat16})
     assert ((found - exact).norm() / exact.norm()) < 0.05

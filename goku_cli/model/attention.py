@@ -35,6 +35,7 @@ def packed_attention(
     return KERNELS[name](q_NHD, k_MHD, v_MHD, queries, keys)
 
 
+@torch.compiler.assume_constant_result
 def resolve(kernel: str, device: str, dtype: torch.dtype) -> str:
     """Return the kernel that runs on a device with a dtype: the one named or, for "auto", the fastest that is there.
 
@@ -110,17 +111,31 @@ def _alike(queries: Sequences, keys: Sequences) -> Iterator[tuple[int, int, int]
             runs.insert(0, (there - count, m))
 
 
+# Each kernel is imported where it is called, since it may not be there; a compiler follows only an import statement.
 def _varlen(q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, queries: Sequences, keys: Sequences) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    output = varlen_attn(q_NHD, k_MHD, v_MHD, queries.cu_seqlens, keys.cu_seqlens, queries.longest, keys.longest)
-    return output  # type: ignore[return-value]
+    return _called(varlen_attn, q_NHD, k_MHD, v_MHD, queries, keys)
 
 
-def _flash(module: str, q: Tensor, k: Tensor, v: Tensor, queries: Sequences, keys: Sequences) -> Tensor:
-    attend: Callable[..., Any] = importlib.import_module(module).flash_attn_varlen_func
-    output = attend(q, k, v, queries.cu_seqlens, keys.cu_seqlens, queries.longest, keys.longest)
-    return output[0] if isinstance(output, tuple) else output  # early flash-attn 3 adds the log-sum-exp
+def _flash_2(q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, queries: Sequences, keys: Sequences) -> Tensor:
+    from flash_attn import flash_attn_varlen_func
+
+    return _called(flash_attn_varlen_func, q_NHD, k_MHD, v_MHD, queries, keys)
+
+
+def _flash_3(q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, queries: Sequences, keys: Sequences) -> Tensor:
+    from flash_attn_interface import flash_attn_varlen_func
+
+    return _called(flash_attn_varlen_func, q_NHD, k_MHD, v_MHD, queries, keys)
+
+
+def _called(
+    attend: Callable[..., Any], q_NHD: Tensor, k_MHD: Tensor, v_MHD: Tensor, queries: Sequences, keys: Sequences
+) -> Tensor:
+    output = attend(q_NHD, k_MHD, v_MHD, queries.cu_seqlens, keys.cu_seqlens, queries.longest, keys.longest)
+    attended: Tensor = output[0] if isinstance(output, tuple) else output  # early flash-attn 3 adds the log-sum-exp
+    return attended
 
 
 @functools.cache
@@ -164,8 +179,8 @@ def _block_ends(sample: Tensor) -> Tensor:
 
 
 KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, Sequences, Sequences], Tensor]] = {
-    "flash-attn-3": functools.partial(_flash, "flash_attn_interface"),
-    "flash-attn-2": functools.partial(_flash, "flash_attn"),
+    "flash-attn-3": _flash_3,
+    "flash-attn-2": _flash_2,
     "varlen": _varlen,
     "flex": _flex,
     "sdpa": _sdpa,

@@ -25,14 +25,12 @@ def rope_table(
     dtype: torch.dtype = torch.float32,
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Tensor:
-    """Return e^(i angle), complex numbers (N, 1, D / 2), for positions (N, 3) in (time, height, width), times `scale`.
-
-    `dtype` is that of their two parts.
-    """
+    """Return cosines and sines (N, 1, D / 2, 2) of the angles of positions (N, 3) in (time, height, width), times
+    `scale`."""
     axes = enumerate(zip(split, scale, strict=True))
     angles = [axis_angles(positions_N3[:, axis] * factor, dim, theta) for axis, (dim, factor) in axes]
     table = torch.cat(angles, dim=1)[:, None, :]
-    return torch.complex(table.cos().to(dtype), table.sin().to(dtype))
+    return torch.stack((table.cos(), table.sin()), dim=-1).to(dtype)
 
 
 def rotate(x_NHD: Tensor, table: Tensor) -> Tensor:
@@ -41,9 +39,11 @@ def rotate(x_NHD: Tensor, table: Tensor) -> Tensor:
     A pair is a complex number and its rotation one product: on a CPU twenty times faster than four real ones, which
     a compiler fuses with their neighbors; it cannot do that with complex ones.
     """
+    pairs = x_NHD.to(table.dtype).unflatten(-1, (-1, 2))
     if torch.compiler.is_compiling():
-        even, odd = x_NHD.to(table.real.dtype).unflatten(-1, (-1, 2)).unbind(-1)
-        parts = (even * table.real - odd * table.imag, even * table.imag + odd * table.real)
-        return torch.stack(parts, dim=-1).flatten(-2).to(x_NHD.dtype)
-    pairs = torch.view_as_complex(x_NHD.to(table.real.dtype).unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * table).flatten(-2).to(x_NHD.dtype)
+        even, odd = pairs.unbind(-1)
+        cos, sin = table.unbind(-1)
+        rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
+    else:
+        rotated = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(table))
+    return rotated.flatten(-2).to(x_NHD.dtype)

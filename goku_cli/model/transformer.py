@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from goku_cli.model.attention import packed_attention
+from goku_cli.model.norms import LayerNorm, RMSNorm, exactly
 from goku_cli.model.packing import PATCH, Pack, Sequences
 from goku_cli.model.presets import ModelConfig, Recompute
 from goku_cli.model.recompute import recomputed, remembered
@@ -38,11 +39,6 @@ def timestep_features(t_B: Tensor, width: int = TIME_WIDTH) -> Tensor:
     return torch.cat((angle.cos(), angle.sin()), dim=1)
 
 
-def exactly(x: Tensor) -> torch.autocast:
-    """Switch autocast off: conditions are few rows, and scale all others, so they are computed in full precision."""
-    return torch.autocast(x.device.type, enabled=False)
-
-
 class Attention(nn.Module):
     """Multi-head attention with QK RMSNorm; keys and values come from `context`, or from the tokens."""
 
@@ -56,8 +52,8 @@ class Attention(nn.Module):
         self.k = nn.Linear(context_dim, config.dim, bias=config.biases)
         self.v = nn.Linear(context_dim, config.dim, bias=config.biases)
         self.out = nn.Linear(config.dim, config.dim, bias=config.biases)
-        self.q_norm = nn.RMSNorm(config.dim, eps=EPS)
-        self.k_norm = nn.RMSNorm(config.dim, eps=EPS)
+        self.q_norm = RMSNorm(config.dim, eps=EPS)
+        self.k_norm = RMSNorm(config.dim, eps=EPS)
 
     def keys_values(self, context_MD: Tensor) -> KeysValues:
         """Return what the rows of a context are attended by."""
@@ -72,8 +68,6 @@ class Attention(nn.Module):
         k, v = self.keys_values(context) if isinstance(context, Tensor) else context
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
-        # Under autocast the norms give float32; the variable-length kernels want the projections' bfloat16.
-        q, k = q.to(v.dtype), k.to(v.dtype)
         attend = functools.partial(remembered, packed_attention) if self.remembers else packed_attention
         if split is None:
             attended = attend(q, k, v, queries, keys, self.kernel)
@@ -98,14 +92,18 @@ class Modulation(nn.Module):
         else:
             self.project = nn.Linear(config.dim, parts * config.dim)
 
-    def forward(self, condition: Tensor, samples: Sequences) -> list[Tensor]:
-        """Return P tensors that broadcast against (N, D), of a condition (B, D), or (B, P or 1, D) when shared."""
+    def forward(self, condition: Tensor, samples: Sequences, dtype: torch.dtype) -> list[Tensor]:
+        """Return P tensors that broadcast against (N, D), of a condition (B, D), or (B, P or 1, D) when shared.
+
+        Rows of samples are few and scale all others: they are computed in the condition's precision, and rounded to
+        `dtype`, that of the tokens, before they are spread over them.
+        """
         with exactly(condition):
             if hasattr(self, "project"):
                 rows_BPD = self.project(F.silu(condition)).unflatten(1, self.shape)
             else:
                 rows_BPD = condition + self.table
-        return [samples.spread(part) for part in rows_BPD.unbind(1)]
+        return [samples.spread(row) for row in rows_BPD.to(dtype).unbind(1)]
 
 
 class Block(nn.Module):
@@ -115,13 +113,13 @@ class Block(nn.Module):
         super().__init__()
         dim = config.dim
         self.modulation = Modulation(config, parts=6)
-        self.attention_norm = nn.LayerNorm(dim, eps=EPS, elementwise_affine=False)
+        self.attention_norm = LayerNorm(dim, eps=EPS, elementwise_affine=False)
         self.attention = Attention(config, dim)
         if context_dim:
-            self.cross_norm = nn.LayerNorm(dim, eps=EPS) if config.layer_norms else nn.RMSNorm(dim, eps=EPS)
+            self.cross_norm = LayerNorm(dim, eps=EPS) if config.layer_norms else RMSNorm(dim, eps=EPS)
             self.cross = Attention(config, context_dim)
-        plain_norm = nn.LayerNorm(dim, eps=EPS, elementwise_affine=False)
-        self.ffn_norm = plain_norm if config.layer_norms else nn.RMSNorm(dim, eps=EPS)
+        plain_norm = LayerNorm(dim, eps=EPS, elementwise_affine=False)
+        self.ffn_norm = plain_norm if config.layer_norms else RMSNorm(dim, eps=EPS)
         self.ffn = nn.Sequential(
             nn.Linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(config.ffn_dim, dim)
         )
@@ -130,7 +128,7 @@ class Block(nn.Module):
         self, x_ND: Tensor, condition: Tensor, text: Tensor | KeysValues, vision: Sequences, words: Sequences,
         rope: Tensor, split: Split | None = None,
     ) -> Tensor:  # fmt: skip
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(condition, vision)
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(condition, vision, x_ND.dtype)
         h = torch.addcmul(shift_a, self.attention_norm(x_ND), 1 + scale_a)
         x_ND = torch.addcmul(x_ND, gate_a, self.attention(h, h, vision, vision, rope, split))
         if hasattr(self, "cross"):
@@ -165,7 +163,7 @@ class Goku(nn.Module):
             )
         context_dim = dim if config.text_mlp else config.text_dim
         self.blocks = nn.ModuleList(Block(config, context_dim) for _ in range(config.layers))
-        self.final_norm = nn.LayerNorm(dim, eps=EPS, elementwise_affine=False)
+        self.final_norm = LayerNorm(dim, eps=EPS, elementwise_affine=False)
         self.final_modulation = Modulation(config, parts=2)
         self.patch_out = nn.Linear(dim, patch_dim)
         self.reset()
@@ -236,14 +234,14 @@ class Goku(nn.Module):
 
         x_ND = self.patch_in(self._with_given_frames(pack))
         if config.absolute_positions:
-            x_ND = x_ND + self.position_in(torch.view_as_real(rope).flatten(1).to(x_ND.dtype))
+            x_ND = x_ND + self.position_in(rope.flatten(1).to(x_ND.dtype))
         if cache is None:
             x_ND = through(x_ND, range(config.layers))
         else:
             ends = range(1), range(1, config.layers)
             x_ND = cache.through(x_ND, pack.vision, lambda x: through(x, ends[0]), lambda x: through(x, ends[1]))
         last = condition_BD[:, None] if config.shared_modulation else condition_BD
-        shift, scale = self.final_modulation(last, pack.vision)
+        shift, scale = self.final_modulation(last, pack.vision, x_ND.dtype)
         v_NC: Tensor = self.patch_out(torch.addcmul(shift, self.final_norm(x_ND), 1 + scale))
         return -v_NC if config.noise_time else v_NC
 
