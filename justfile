@@ -85,7 +85,12 @@ curate dir manifest="manifests/curated.duckdb" tier="480p": _ready
 # Lint, types and the whole test suite.
 [group: 'check']
 test *args: lint
-    pytest {{args}}
+    pytest -n auto --maxprocesses 4 --dist loadfile {{args}}
+
+# Proofs that take minutes each, such as all checks for a GPU at tiny size.
+[group: 'check']
+test-long *args: _ready
+    pytest -m long --timeout 1800 {{args}}
 
 # Ruff and mypy.
 [group: 'check']

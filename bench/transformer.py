@@ -5,13 +5,13 @@
     python bench/transformer.py --device cuda --dtype bf16 --size 1.3b
 
 Both have the same width, depth, heads and text length, and train on the same mixed set of images and videos (in
-patches: 4 of 1x16x16, 2 of 1x24x16, one of 3x16x16, one of 4x24x16; 4,096 useful tokens), or with
-`--set clip` on one clip of 97 frames of 288x512, 14,400 tokens. Goku cuts the set into packs of at most 1,536 tokens,
-as its trainer does, so that both hold as much at once. Wan takes it in batches of
-equal shapes, or padded to the largest. Cases take turns, each in a process of its own; the best step of all rounds
-counts. On a CPU one thread is used and its CPU time is measured, which a busy neighbor does not change much; on a GPU
-the clock. `--compile` compiles both models, `--recompute` keeps only attention's outputs in goku and blocks' inputs in
-Wan.
+patches: 4 of 1x16x16, 2 of 1x24x16, one of 3x16x16, one of 4x24x16; 4,096 useful tokens), or with `--set clip` on one
+clip of 97 frames of 288x512, 14,400 tokens (`long clip` is of 480x864, 40,500). Goku cuts the set into packs of at most
+1,536 tokens, as its trainer does, so that both hold as much at once. Wan takes it in batches of equal shapes, or padded
+to the largest. Cases take turns, each in a process of its own; the best step of all rounds counts. On a CPU one thread
+is used and its CPU time is measured, which a busy neighbor does not change much; on a GPU the clock. `--compile`
+compiles both models; `--recompute attention` keeps attention's outputs and blocks' inputs in goku and, as `full` does,
+blocks' inputs alone in Wan.
 """
 
 import argparse
@@ -35,10 +35,13 @@ DIMS = {
     "100m": {"heads": 12, "head": 64, "ffn": 3072, "layers": 10},
     "1.3b": {"heads": 12, "head": 128, "ffn": 8960, "layers": 30},
     "2b": {"heads": 28, "head": 64, "ffn": 7168, "layers": 28},
+    "8b-layers": {"heads": 48, "head": 64, "ffn": 12288, "layers": 4},
 }
 SETS = {
     "mixed": [(1, 16, 16)] * 4 + [(1, 24, 16)] * 2 + [(3, 16, 16)] + [(4, 24, 16)],
     "clip": [(25, 18, 32)],
+    "clip and images": [(25, 18, 32)] + [(1, 18, 32)] * 8 + [(9, 18, 32)],
+    "long clip": [(25, 30, 54)],
 }
 CASES = ("goku", "goku in Wan's form", "goku in one pack", "wan in buckets", "wan padded")
 MAX_TOKENS = 1536
@@ -122,9 +125,10 @@ def measure(options):
     model = (Goku(goku_config(dims, "Wan" in options.case)) if ours else wan(dims)).to(device).train()
     for parameter in model.parameters():  # zero gates would let gradients vanish, and their cost with them
         torch.nn.init.normal_(parameter, std=0.02)
-    if options.recompute and ours:
-        model.recompute_with(Recompute("attention"))
-    elif options.recompute:
+    if ours:
+        model.recompute_with(Recompute(options.recompute))
+        model.attend_with(options.kernel)
+    elif options.recompute != "none":
         model.enable_gradient_checkpointing()
     if options.compile:
         for block in model.blocks:
@@ -177,7 +181,8 @@ def main():
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--recompute", action="store_true")
+    parser.add_argument("--recompute", choices=("none", "attention", "full"), default="none")
+    parser.add_argument("--kernel", default="auto")
     parser.add_argument("--case", choices=CASES)
     options = parser.parse_args()
     if options.case:

@@ -45,7 +45,7 @@ def resolve(kernel: str, device: str, dtype: torch.dtype) -> str:
     if kernel not in ("auto", *KERNELS):
         raise UsageError(f'unknown attention "{kernel}"{nearest(kernel, KERNELS)}; known: auto, {", ".join(KERNELS)}')
     half = device == "cuda" and dtype in (torch.bfloat16, torch.float16)
-    able = [name for name in KERNELS if _installed(name) and (half or name == "sdpa")]
+    able = [name for name in KERNELS if installed(name) and (half or name == "sdpa")]
     if kernel == "auto":
         return able[0]
     if kernel not in able:
@@ -55,7 +55,8 @@ def resolve(kernel: str, device: str, dtype: torch.dtype) -> str:
 
 
 @functools.cache
-def _installed(name: str) -> bool:
+def installed(name: str) -> bool:
+    """Return whether a kernel's package is there."""
     modules = {
         "flash-attn-3": "flash_attn_interface",
         "flash-attn-2": "flash_attn",

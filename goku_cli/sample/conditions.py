@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 
 from goku_cli.errors import GokuError, UsageError
-from goku_cli.media.frames import read_frames
-from goku_cli.media.window import crop_to
 from goku_cli.model.codec import Codec, Statistics
 from goku_cli.model.guidance import Condition
 from goku_cli.model.linear_codec import to_unit
@@ -54,6 +52,8 @@ def read_image(path: Path, height: int, width: int) -> np.ndarray:
     Raises:
         UsageError: it cannot be read.
     """
+    from goku_cli.media.window import crop_to
+
     return crop_to(_picture(path), height, width, enlarge=True)
 
 
@@ -65,6 +65,8 @@ def cropped_share(path: Path, height: int, width: int) -> float:
 
 
 def _picture(path: Path) -> np.ndarray:
+    from goku_cli.media.frames import read_frames
+
     try:
         return next(read_frames(path))[1]
     except (GokuError, OSError, StopIteration) as error:

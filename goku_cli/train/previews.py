@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from goku_cli.errors import GokuError
-from goku_cli.media.shown import enlarged, write_shown
 from goku_cli.model.codec import latent_statistics, load_codec
 from goku_cli.model.guidance import Condition, Guidance, batches, draw
 from goku_cli.model.linear_codec import to_frames
@@ -105,6 +104,8 @@ class Previews:
 
     @torch.no_grad()
     def _write(self, folder: Path, latents: list[Tensor]) -> None:
+        from goku_cli.media.shown import enlarged, write_shown  # libraries that a run without previews does without
+
         with torch.random.fork_rng(devices=[]):
             codec = load_codec(Path(self.data["codec"])).to(self.device)
         statistics = latent_statistics(self.data, codec)

@@ -20,7 +20,6 @@ from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Recipe
 from goku_cli.train.step import Task
 from goku_cli.train.steps import Steps
-from goku_cli.train.vae_task import VaeTask
 
 AVERAGED = "ema.safetensors"
 
@@ -32,6 +31,8 @@ def make_task(
     parting = parting or nothing
     if recipe.kind == "vae":
         import pandas as pd
+
+        from goku_cli.train.vae_task import VaeTask  # with the libraries of media, which latents do without
 
         return VaeTask(recipe, pd.read_parquet(run / "data.parquet"), ranks.rank, ranks.world)
     shown = recipe.flow
