@@ -1,4 +1,4 @@
-"""`bench/gpu/`: what is prepared for an hour with a GPU runs without one, keeps what it found, and ends what it began."""
+"""`bench/gpu/`: it runs without a GPU at tiny size, keeps what it found, and ends what it began."""
 
 import importlib.util
 import json

@@ -96,7 +96,7 @@ def attempted(name: str, check: Callable[[], Verdict]) -> Verdict:
     """Return a check's verdict; that it raised one line of something is one as well."""
     try:
         return replace(check(), name=name)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return Verdict(name, problem=first_line(error))
 
 
@@ -132,9 +132,9 @@ def _attention_difference(kernel: str, device: torch.device, dtype: torch.dtype,
         output = attend(*inputs)
         return [output, *torch.autograd.grad((output.float() * weights).sum(), inputs)]
 
-    found = results(lambda *given: packed_attention(*given, queries, keys, kernel), q, k, v)
+    found = results(lambda q, k, v: packed_attention(q, k, v, queries, keys, kernel), q, k, v)
     exact = results(
-        lambda *given: softmax_attention(*given, queries.lengths, keys.lengths),
+        lambda q, k, v: softmax_attention(q, k, v, queries.lengths, keys.lengths),
         *(x.detach().float().requires_grad_() for x in (q, k, v)),
     )
     each = [difference(*pair) for pair in zip(found, exact, strict=True)]
