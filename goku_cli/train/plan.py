@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from goku_cli.errors import UsageError
@@ -31,7 +29,7 @@ from goku_cli.publish import publish
 from goku_cli.recipe import build
 from goku_cli.train.boards import check_boards
 from goku_cli.train.classes import classes_of
-from goku_cli.train.index import NEEDED, READ_ROWS, write_index
+from goku_cli.train.index import NEEDED, write_index
 from goku_cli.train.runs import choose, samples
 from goku_cli.train.settings import Recipe, sized_model
 
@@ -132,34 +130,31 @@ def prepare(
 
 @dataclass(frozen=True)
 class Exported:
-    """The rows that a run reads, in a file."""
+    """The rows that a run reads, in a file, with the manifest that can be asked about them."""
 
     path: Path
-    count: int
+    manifest: Manifest
 
-    def column(self, name: str) -> Iterator[pa.Array]:
-        """Yield a column piece by piece."""
-        for batch in pq.ParquetFile(self.path).iter_batches(READ_ROWS, columns=[name]):
-            yield batch.column(0)
+    @property
+    def count(self) -> int:
+        """Return how many there are."""
+        return int(pq.ParquetFile(self.path).metadata.num_rows)
 
     def clips(self) -> int:
-        """Return how many clips they are of; rows of a clip are neighbors."""
-        count, last = 0, None
-        for piece in self.column("clip"):
-            ids = piece.to_numpy(zero_copy_only=False)
-            count += int((ids[1:] != ids[:-1]).sum()) + (ids[0] != last)
-            last = ids[-1]
-        return count
+        """Return how many clips they are of."""
+        return int(self._value("count(DISTINCT clip)"))
 
     def shards(self) -> set[str]:
         """Return all files of latents and of text states."""
-        found = {name for piece in self.column("shard") for name in piece.unique().to_pylist()}
-        return found.union(*(piece.flatten().unique().to_pylist() for piece in self.column("text_shards")))
+        texts = self._value("list(DISTINCT name)", ", unnest(text_shards) AS _(name)")
+        return {*self._value("list(DISTINCT shard)"), *texts}
 
     def longest(self) -> int:
         """Return the vision tokens of the longest latent."""
-        shapes = (np.unique(piece.flatten().to_numpy().reshape(-1, 4), axis=0) for piece in self.column("shape"))
-        return max(token_count(shape) for some in shapes for shape in some.tolist())
+        return max(map(token_count, self._value("list(DISTINCT shape)")))
+
+    def _value(self, told: str, more: str = "") -> Any:
+        return self.manifest.value(f"SELECT {told} FROM read_parquet(?){more}", [str(self.path)])
 
 
 @contextmanager
@@ -169,7 +164,7 @@ def exported(manifest: Manifest, query: str, values: Row, folder: Path) -> Itera
     path = folder / f".{uuid.uuid4().hex[:8]}.parquet"
     try:
         manifest.export(query, path, values)
-        yield Exported(path, pq.ParquetFile(path).metadata.num_rows)
+        yield Exported(path, manifest)
     finally:
         path.unlink(missing_ok=True)
 
