@@ -187,6 +187,16 @@ def test_images_get_their_share_of_the_tokens_also_when_a_clip_is_as_large_as_a_
     assert images / total == pytest.approx(share, abs=40_500 / total)
 
 
+def test_a_resumed_run_goes_on_with_the_samples_that_follow(run):
+    through, resumed, older = (task(run) for _ in range(3))
+    through.steps.pass_over(0)
+    position = list(through.steps.latents.position)
+    resumed.go_to(position)
+    assert list(resumed.steps.plan(1)[0]) == list(through.steps.plan(1)[0])
+    older.go_to(position[:2])  # as in a checkpoint of before the tokens were counted
+    assert older.steps.latents.position == [*position[:2], 0, 0]
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.integers(1, 50)), min_size=1, max_size=12),
