@@ -146,6 +146,8 @@ def test_too_few_or_other_samples_are_refused_in_one_line(manifest):
     real = of_manifest(manifest, "set")
     with pytest.raises(GokuError, match="fid needs at least 6 images on each side, not 5 and 5"):
         eval_images(manifest, rows, real, ["fid"], Small(), Quiet())
+    with pytest.raises(GokuError, match="precision needs at least 4 images on each side, not 5 and 2"):
+        eval_images(manifest, rows, real[:2], ["precision"], Small(), Quiet())
     (manifest.path.parent / "set-0.png").unlink()
     (manifest.path.parent / "set-1.png").unlink()
     with pytest.raises(GokuError, match="precision needs at least 4 images on each side, not 3 and 3"):
