@@ -90,8 +90,19 @@ def test_a_resumed_discriminator_goes_on_where_it_was(clips):
     assert steps_of(second, 3, 5) == losses[3:]
 
 
-def test_images_and_videos_are_reported_apart(clips):
+def test_the_loss_is_the_weighted_sum_of_what_is_told(clips):
+    weights = {"perceptual": 0.5, "kl": 0.25, "adversarial": 2.0}
+    names = {name: name if name == "kl" else f"{name}_weight" for name in weights}
+    task = VaeTask(recipe(**{names[name]: weight for name, weight in weights.items()}), clips, 0, 1)
+    (loss,) = steps_of(task, 2, 3)
+    told = task.diagnose()
+    assert all(told[name] for name in weights)
+    assert loss == pytest.approx(told["mse"] + sum(weight * told[name] for name, weight in weights.items()), rel=1e-5)
+
+
+def test_images_and_videos_are_seen_and_reported_apart(clips):
     task = VaeTask(recipe(), clips, 0, 1)
+    assert [len(window) for window in task.images] == [1] and [len(window) for window in task.videos] == [5]
     assert task.evaluate(task.model.eval()).keys() == {
         "held_out_loss",
         "psnr_images",
