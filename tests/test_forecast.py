@@ -315,6 +315,13 @@ def test_plans_that_cannot_be(asked, says):
         asked()
 
 
+def test_a_pack_that_holds_the_longest_sample_and_no_more_will_do():
+    exactly, roomier = (plan(max_tokens=n).forecast().memory["activations"] for n in (40_500, 40_600))
+    assert exactly == pytest.approx(roomier, rel=0.01)
+    with pytest.raises(UsageError, match="more than the 40499 of max_tokens"):
+        plan(max_tokens=40_499).forecast()
+
+
 def test_a_pack_of_images_is_counted_when_ranks_are_balanced_by_operations():
     """A token of an image costs a third of a clip's: a rank that has images alone has three times as many."""
     lengths = Counter({(1620, 256): 1.0}), Counter({(40_500, 256): 1.0})
