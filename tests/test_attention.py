@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goku_cli.errors import UsageError
-from goku_cli.model.attention import KERNELS, SHORT, _alike, packed_attention, resolve
+from goku_cli.model.attention import KERNELS, SHORT, _alike, _block_mask, packed_attention, resolve
 from goku_cli.model.packing import Sequences
 
 VISION, TEXT = (70, 140, 3, 3, 130), (2, 9, 5, 5, 1)
@@ -49,6 +49,21 @@ def test_kernels_agree_with_softmax(kernel, keys):
         found = packed_attention(q, k, v, queries, keys, kernel)
     expected = plain(q.float(), k.float(), v.float(), queries, keys)
     torch.testing.assert_close(found.float(), expected, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "queries",
+    [VISION, (127, 129), (128, 128), (129, 126, 1), (300,), (1,) * 260],
+    ids=lambda n: f"{len(n)} from {n[0]}",
+)
+def test_a_block_of_the_flex_mask_is_there_when_a_sample_meets_itself_in_it(queries):
+    """Also a sample of which a block has one token, its first or its last."""
+    keys = tuple(3 + 2 * i for i in range(len(queries)))
+    for lengths in (queries, keys):
+        of_query, of_key = Sequences.of(queries), Sequences.of(lengths)
+        same = (of_query.sample[:, None] == of_key.sample).float()
+        blocks = torch.nn.functional.max_pool2d(same[None], 128, ceil_mode=True)[0]
+        assert torch.equal(_block_mask(of_query, of_key).to_dense()[0, 0].float(), blocks)
 
 
 def varlen_on_a_cpu(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k):

@@ -16,7 +16,7 @@ from goku_cli.evaluate import learned, protocols
 from goku_cli.evaluate.alignment import eval_alignment
 from goku_cli.evaluate.diversity import eval_diversity
 from goku_cli.evaluate.footage import fitted, of_folder, of_manifest
-from goku_cli.evaluate.image_distance import eval_images
+from goku_cli.evaluate.image_distance import eval_images, values
 from goku_cli.evaluate.inception_score import inception_score
 from goku_cli.evaluate.manifold import precision_recall
 from goku_cli.evaluate.measure import read_sample
@@ -141,11 +141,20 @@ def test_fid_of_files_is_that_of_torchmetrics(manifest, tmp_path):
     assert [figure.value for figure in itself.figures] == pytest.approx([0, 1], abs=1e-9)
 
 
+def test_recall_is_among_the_first_ten_thousand_real_images():
+    real = np.zeros((10_500, 2), np.float32)
+    real[10_000:] = 9.0
+    ours = np.random.default_rng(0).standard_normal((8, 2)).astype(np.float32)
+    assert values(["recall"], {"pool": ours}, {"pool": real}) == {"recall": 1.0}
+
+
 def test_too_few_or_other_samples_are_refused_in_one_line(manifest):
     rows = draw(manifest, textures(5))
     real = of_manifest(manifest, "set")
     with pytest.raises(GokuError, match="fid needs at least 6 images on each side, not 5 and 5"):
         eval_images(manifest, rows, real, ["fid"], Small(), Quiet())
+    with pytest.raises(GokuError, match="precision needs at least 4 images on each side, not 5 and 2"):
+        eval_images(manifest, rows, real[:2], ["precision"], Small(), Quiet())
     (manifest.path.parent / "set-0.png").unlink()
     (manifest.path.parent / "set-1.png").unlink()
     with pytest.raises(GokuError, match="precision needs at least 4 images on each side, not 3 and 3"):

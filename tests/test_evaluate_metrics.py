@@ -12,6 +12,7 @@ from goku_cli.evaluate.distribution import distances, features_of
 from goku_cli.evaluate.frechet import Normal, frechet, kid
 from goku_cli.evaluate.interval import interval
 from goku_cli.evaluate.metrics import METRICS, scores, title
+from goku_cli.evaluate.shapes import score_sample
 from goku_cli.media.flow import optical_flow
 from goku_cli.media.motion import asked_motion, with_motion_score
 from goku_cli.stage import Quiet
@@ -157,6 +158,15 @@ def test_selftest_sees_what_spoils_a_clip_and_says_which_metric_does_not():
     blind = [selftest.Response("video.sharpness", "shuffled", 50.0)]
     (wrong,) = selftest.selftest(["sharpness"], Quiet(), expected=blind, compared=0).wrong
     assert wrong.startswith("video.sharpness went from") and "shuffled" in wrong
+
+
+def test_selftest_expects_nothing_of_a_metric_that_nobody_measures():
+    """What is not measured cannot be wrong, so that a line with a mistake in it would hold for good."""
+    ((frames, asked), *_) = selftest.scenes(0, 1)
+    measured = {*scores(METRICS, frames, ROW), *score_sample(frames, asked, None, 8.0)}
+    measured |= {f"distance.{kind}_fd" for kind in features.DIMS}
+    assert {one.metric for one in selftest.EXPECTED} <= measured
+    assert {one.spoiled for one in selftest.EXPECTED} < selftest.SPOILED.keys()
 
 
 def test_frozen_clips_look_real_and_do_not_move_so():

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from goku_cli.errors import GokuError
 from goku_cli.manifest.shards import ShardReader, checksum, write_shard
 from goku_cli.manifest.store import Manifest
+from goku_cli.model.checkpoint import finish, write_weights
 from goku_cli.model.codec import Statistics
 from goku_cli.model.flops import step_flops
 from goku_cli.model.objective import Objective
@@ -31,6 +32,7 @@ from goku_cli.train.plan import prepare
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Flow, Optimization, Recipe
 from goku_cli.train.steps import Steps
+from goku_cli.train.tasks import make_task
 
 DATA = Objective(predicts="data")
 RECIPE = Recipe("flow", Optimization(steps=4, tokens_per_step=200, lr=1e-3), size="nano", flow=Flow(text_dropout=0.3))
@@ -67,6 +69,19 @@ def task(run, rank=0, world=1, sequence=1, objective=None, **settings):
     for parameter in made.model.parameters():  # awake: at the start all gradients but the last layer's are zero
         torch.nn.init.normal_(parameter, std=0.05, generator=generator)
     return made
+
+
+def test_a_run_that_begins_with_a_checkpoint_trains_all_of_its_weights(run, tmp_path):
+    given = task(run).model
+    (tmp_path / ".base").mkdir()
+    write_weights(tmp_path / ".base", "ema.safetensors", given.state_dict())
+    finish(tmp_path / ".base", tmp_path / "base")
+    plan = json.loads((run.folder / "recipe.json").read_text()) | {"init_from": str(tmp_path / "base")}
+    made = make_task(run.folder, plan, RECIPE, Ranks()).model
+    assert all(parameter.requires_grad for parameter in made.parameters())
+    assert {name: x.tolist() for name, x in made.state_dict().items()} == {
+        name: x.tolist() for name, x in given.state_dict().items()
+    }
 
 
 def gradients(tasks, step):
@@ -185,6 +200,16 @@ def test_images_get_their_share_of_the_tokens_also_when_a_clip_is_as_large_as_a_
         assert 40_500 <= sum(here) < 40_500 + here[-1]
         images, total = images + sum(n for n in here if n == 1_620), total + sum(here)
     assert images / total == pytest.approx(share, abs=40_500 / total)
+
+
+def test_a_resumed_run_goes_on_with_the_samples_that_follow(run):
+    through, resumed, older = (task(run) for _ in range(3))
+    through.steps.pass_over(0)
+    position = list(through.steps.latents.position)
+    resumed.go_to(position)
+    assert list(resumed.steps.plan(1)[0]) == list(through.steps.plan(1)[0])
+    older.go_to(position[:2])  # as in a checkpoint of before the tokens were counted
+    assert older.steps.latents.position == [*position[:2], 0, 0]
 
 
 @settings(deadline=None)

@@ -2,16 +2,15 @@
 
 import contextlib
 import json
-import weakref
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
+from alive import Alive
 from at_work import ranks_do
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from goku_cli.errors import GokuError, UsageError
@@ -33,29 +32,6 @@ from goku_cli.train.settings import Flow, Lora, Optimization, Parallel, Recipe
 
 CONFIG = model_config("tiny", latent_channels=4, text_dim=96)
 RECIPE = Recipe("flow", size="2b", train=Optimization(1000, 2_000_000, 1e-4, max_tokens=45_000, bf16=True))
-
-
-class Alive(TorchDispatchMode):
-    """Counts the bytes of tensors that were made and are still held, and the most that there were at once."""
-
-    def __init__(self, known):
-        super().__init__()
-        self.sizes = {x.untyped_storage()._cdata: 0 for x in known}
-        self.now = self.most = 0
-
-    def __torch_dispatch__(self, function, types, arguments=(), named=None):
-        result = function(*arguments, **(named or {}))
-        for x in tree_leaves(result):
-            storage = x.untyped_storage() if isinstance(x, torch.Tensor) else None
-            if storage is not None and storage._cdata not in self.sizes:
-                self.sizes[storage._cdata] = storage.nbytes()
-                self.now += storage.nbytes()
-                self.most = max(self.most, self.now)
-                weakref.finalize(storage, self._gone, storage._cdata)
-        return result
-
-    def _gone(self, storage):
-        self.now -= self.sizes.pop(storage, 0)
 
 
 @contextlib.contextmanager
@@ -160,6 +136,20 @@ def test_what_comes_from_other_ranks_is_held_once_more(bf16):
     alone, shared = (replace(RECIPE, train=train, parallel=Parallel(sequence=n)) for n in (1, 2))
     more = memory.gradient_bytes(CONFIG, shared, held) - memory.gradient_bytes(CONFIG, alone, held)
     assert more == (2 if bf16 else 4) * 700 * CONFIG.dim
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_buffers_of_zero_are_those_of_deepspeeds_own_defaults(bf16):
+    """A bucket of gradients for each type that they have; ZeRO 3 gathers weights, here fewer than its limit."""
+    defaults = DeepSpeedZeroConfig()
+    assert (defaults.reduce_bucket_size, defaults.max_live_parameters) == (memory.BUCKET, memory.LIVE)
+    assert defaults.param_persistence_threshold == memory.PERSISTENT
+    train, counts, nothing = replace(RECIPE.train, bf16=bf16), memory.count(CONFIG), memory.Held(1, 0, 0)
+    recipes = [replace(RECIPE, train=train, parallel=Parallel(zero_stage=stage)) for stage in range(4)]
+    without, one, two, three = (memory.workspace(CONFIG, counts, recipe, nothing) for recipe in recipes)
+    assert without == 4 * counts.trained
+    assert one == two == 5e8 * (4 + 4 * bf16)
+    assert three == 5e8 * (4 + 2 * bf16) + 4 * counts.parameters
 
 
 ENGINE = replace(CONFIG, layers=3, dim=384, ffn_dim=1536, heads=8)  # ZeRO 3 leaves smaller weights whole
@@ -297,6 +287,8 @@ def test_adapters_learn_beside_weights_that_do_not():
          "sequence = [248] with max_tokens"),
         ({"gpus": 1, "recompute": Recompute("full"), "zero_stage": 2, "gpu": "a100-40gb"}, "offload_optimizer"),
         ({"gpus": 1, "model": "8b", "gpu": "rtx-3090"}, "more GPUs"),
+        ({"gpus": 1, "model": "8b", "gpu": "rtx-3090", "zero_stage": 0}, "more GPUs"),
+        ({"gpus": 1, "model": "8b", "gpu": "rtx-3090", "zero_stage": 0, "optimizer": "muon"}, "more GPUs"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_with_what_helps(asked, says):
@@ -321,6 +313,13 @@ def test_what_does_not_fit_is_refused_with_what_helps(asked, says):
 def test_plans_that_cannot_be(asked, says):
     with pytest.raises(UsageError, match=says):
         asked()
+
+
+def test_a_pack_that_holds_the_longest_sample_and_no_more_will_do():
+    exactly, roomier = (plan(max_tokens=n).forecast().memory["activations"] for n in (40_500, 40_600))
+    assert exactly == pytest.approx(roomier, rel=0.01)
+    with pytest.raises(UsageError, match="more than the 40499 of max_tokens"):
+        plan(max_tokens=40_499).forecast()
 
 
 def test_a_pack_of_images_is_counted_when_ranks_are_balanced_by_operations():

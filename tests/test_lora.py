@@ -6,6 +6,7 @@ import pytest
 import torch
 from at_work import ranks_do, train_all
 from encoded import make_encoded
+from safetensors.torch import load_file, save_file
 from test_resume import RECIPE
 
 from goku_cli.errors import UsageError
@@ -14,7 +15,7 @@ from goku_cli.model import checkpoint
 from goku_cli.model.presets import ModelConfig
 from goku_cli.model.transformer import Goku
 from goku_cli.recipe import build
-from goku_cli.train.lora import add_adapters, merged
+from goku_cli.train.lora import add_adapters, merged, write_merged
 from goku_cli.train.plan import prepare
 from goku_cli.train.settings import Lora, Parallel
 
@@ -61,6 +62,20 @@ def test_the_merged_model_computes_what_the_adapted_one_does(runs):
     plain.load_state_dict(weights(runs["lora"], "model.safetensors"))
     x = torch.randn(5, config.dim)
     torch.testing.assert_close(adapted.blocks[0].ffn(x), plain.blocks[0].ffn(x), atol=1e-5, rtol=1e-5)
+
+
+def test_whole_weights_are_written_beside_every_file_of_adapters(tmp_path):
+    base = {"q.weight": torch.randn(3, 5), "out.weight": torch.randn(2, 2)}
+    wanted = {}
+    for i, name in enumerate(("model.safetensors", "ema.safetensors"), 1):
+        up, down = torch.full((3, 2), float(i)), torch.randn(2, 5)
+        save_file({"q.lora_A.default.weight": down, "q.lora_B.default.weight": up}, tmp_path / f"adapters-{name}")
+        wanted[name] = base["q.weight"] + 4.0 / 2 * i * down.sum(0)
+    write_merged(tmp_path, base, LORA)
+    for name, q in wanted.items():
+        found = load_file(tmp_path / name)
+        torch.testing.assert_close(found["q.weight"], q)
+        assert torch.equal(found["out.weight"], base["out.weight"])
 
 
 def test_adapters_need_a_model(runs, tmp_path):

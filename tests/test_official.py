@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from goku_cli.benches.prompts import bench_prompts
 from goku_cli.cli.app import app
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.evaluate.aggregate import DIMENSIONS, vbench_scores
-from goku_cli.evaluate.coverage import Take, covered
+from goku_cli.evaluate.coverage import Coverage, Take, covered
 from goku_cli.evaluate.imported import read_guided, read_results
 from goku_cli.evaluate.layouts import LAYOUTS, write_layout, write_npz
 from goku_cli.evaluate.plot import write_bars
@@ -96,6 +97,14 @@ def test_vbench_gets_its_clips_by_the_list_s_own_words(tmp_path, lists):
     assert (tmp_path / "out" / "a cat-0.mp4").samefile(tmp_path / "files" / "001-00.mp4")
     again = goku_eval(path, "vbench", lists["vbench"], "--export", tmp_path / "out")
     assert isinstance(again.exception, UsageError) and "exists; remove it" in str(again.exception)
+
+
+def test_three_prompts_that_lack_samples_are_named_and_the_others_counted():
+    bare = Coverage("geneval", "set", [], 20, dict.fromkeys(("a", "b", "c"), 4), "goku sample")
+    with pytest.raises(GokuError, match='20 samples of geneval: 4 of "a", 4 of "b", 4 of "c"; draw them'):
+        bare.check()
+    with pytest.raises(GokuError, match='lacks 20 of .* 4 of "a", 4 of "b", 4 of "c" and 2 more prompts; draw them'):
+        replace(bare, missing=dict.fromkeys("abcde", 4)).check()
 
 
 def test_missing_samples_are_listed_with_the_command_that_draws_them(tmp_path, lists):
@@ -271,6 +280,16 @@ def test_benchmarks_of_images_are_run_from_their_checkouts(tmp_path, lists):
         rows = results(path)
         assert {name: rows[name]["value"] for name in figures} == figures
         assert all(row["found"] == row["expected"] > 0 for row in rows.values())
+
+
+@pytest.mark.parametrize(("images", "whole"), [(20, True), (19, False)])
+def test_compbench_wants_ten_images_of_each_prompt_of_a_category(tmp_path, images, whole):
+    file = tmp_path / "color" / "annotation_blip" / "vqa_result.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps([{"question_id": i, "answer": "0.7"} for i in range(images)]))
+    prompts = [{"tag": tag} for tag in ("color", "shape", "color")]
+    (scored,) = read_results("t2i-compbench", [file], prompts, "T2I-CompBench")
+    assert (scored.expected, scored.found, scored.whole) == (20, images, whole)
 
 
 def test_checkouts_that_lack_what_they_download_are_refused(tmp_path, lists):

@@ -184,7 +184,10 @@ def test_a_browser_draws_and_nothing_leaves_the_machine(page, folder, tmp_path):
         tab.get_by_label("Prompt", exact=True).fill("a red <b>circle</b>")
         tab.get_by_label("Steps").fill("2")
         button.click()
-        tab.locator("video[src]:not(.gallery-item *)").wait_for()
+        result = tab.locator("video[src]:not(.gallery-item *)")
+        result.wait_for()
+        fields, shown = tab.get_by_label("Prompt", exact=True).bounding_box(), result.bounding_box()
+        assert shown["x"] > fields["x"] + fields["width"] and shown["width"] > fields["width"]  # side by side
         caption = tab.locator(".caption-label")
         caption.wait_for()
         (row,) = rows(tmp_path / "s.duckdb")

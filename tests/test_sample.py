@@ -1,6 +1,8 @@
 """`goku sample` from the command line, on checkpoints with random weights."""
 
 import json
+import os
+import queue
 import shutil
 import subprocess
 from dataclasses import replace
@@ -9,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from alive import Alive
 from chat_server import chat_server, count
 from drawable import make_checkpoint
 from in_process import goku
@@ -21,12 +24,16 @@ from goku_cli.media.shown import read_about, read_shown
 from goku_cli.model.checkpoint import finish
 from goku_cli.model.codec import codec_fingerprint
 from goku_cli.model.linear_codec import LinearCodec
+from goku_cli.model.packing import pack
+from goku_cli.model.presets import model_config
+from goku_cli.model.transformer import Goku
 from goku_cli.publish import sha256
 from goku_cli.sample.conditions import cropped_share
 from goku_cli.sample.generate import THRESHOLDS, Generator
 from goku_cli.sample.prompts import Wish, read_prompts, requests
+from goku_cli.sample.ranks import _Silent, _Teller
 from goku_cli.sample.request import Request
-from goku_cli.sample.residence import Residence, choose
+from goku_cli.sample.residence import Residence, activation_bytes, choose
 from goku_cli.sample.settings import SampleSettings
 
 QUICK = ("--steps", "2", "-m", "s.duckdb", "--json")
@@ -96,6 +103,13 @@ def test_two_ranks_draw_what_one_does(folder, words):
     assert summary["drawn"] == 4
     for row in found:
         assert np.abs(load_file(folder / row["path"])["latent"] - wanted[row["seed"]]).max() < 1e-3
+
+
+def test_of_ranks_that_share_a_pack_one_counts_its_steps():
+    told = queue.Queue()
+    for kind in (_Teller, _Silent):
+        kind(told, os.getppid()).advance(3)
+    assert [told.get_nowait() for _ in range(2)] == [("steps", 3), ("steps", 0)]
 
 
 def test_a_first_frame_is_cropped_and_matters(folder):
@@ -179,6 +193,14 @@ def test_what_cannot_be_drawn_is_one_line(folder, words, says):
     assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_solver_that_does_not_suit_is_told_before_a_text_is_read(folder):
+    """A large text encoder takes minutes."""
+    generator = Generator.load(folder / "plain")
+    generator.conditions = None
+    with pytest.raises(UsageError, match="solver ddim cannot sample a flow checkpoint"):
+        next(generator.generate([], SampleSettings(solver="ddim")))
+
+
 @pytest.mark.parametrize(("noticed", "says"), [(True, "is not the VAE"), (False, "have 4 channels, those of")])
 @pytest.mark.parametrize("ranks", ["1", "2"])
 def test_a_vae_of_other_channels_is_told_before_any_weights_are_read(
@@ -245,9 +267,23 @@ def test_the_step_cache_is_as_bold_as_its_bound_allows(folder):
         return [clip.latent for clip in generator.generate(few, replace(how, cache=bound))]
 
     found = [generator.calibrate(few, replace(how, cache=bound)) for bound in (1e9, 0.1, 0.01, 1e-9)]
-    assert found[0] == THRESHOLDS[0] and found == sorted(found, reverse=True) and found[-1] < found[0]
+    assert found[0] == THRESHOLDS[0] and found == sorted(found, reverse=True) and 0 <= found[-1] < found[0]
+    assert list(THRESHOLDS) == sorted(THRESHOLDS, reverse=True)
     drawn = zip(latents(0.0), latents(1e-9), strict=True)
     assert all(torch.equal(exact, careful) for exact, careful in drawn)
+
+
+def test_what_a_pass_needs_beside_the_weights_is_not_more_than_is_foretold():
+    measured, foretold = [], []
+    for ffn_dim in (576, 1152):
+        config = model_config("tiny", latent_channels=4, text_dim=96, ffn_dim=ffn_dim)
+        model, given, t = Goku(config), pack([torch.randn(4, 2, 64, 32)], [torch.randn(30, 96)]), torch.rand(1)
+        with torch.no_grad(), Alive([*model.parameters(), given.tokens, given.positions, given.text, t]) as alive:
+            model(given, t)
+        measured.append(alive.most)
+        foretold.append(activation_bytes(config, len(given.tokens)))
+        assert measured[-1] < foretold[-1] < 2 * measured[-1]
+    assert measured[1] - measured[0] == pytest.approx(foretold[1] - foretold[0], rel=0.01)
 
 
 @pytest.mark.parametrize(("free", "mode"), [(100, "none"), (65, "parts"), (30, "blocks")])

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 
+from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import UsageError
 from goku_cli.sample.settings import Machine, SampleSettings
 from goku_cli.train.settings import Faults, Flow, Lora, Optimization, Parallel, Vae, Watch
@@ -67,3 +68,7 @@ CASES = [
 def test_a_setting_goes_as_far_as_this(make, given, well):
     with nullcontext() if well else pytest.raises(UsageError):
         make(**given)
+
+
+def test_a_vae_learns_from_clips_as_they_are_encoded_when_nobody_says_otherwise():
+    assert (Vae.size, Vae.frames, Vae.fps) == (EncodeSettings.size, EncodeSettings.frames, EncodeSettings.fps)

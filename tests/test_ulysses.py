@@ -17,6 +17,7 @@ from goku_cli.model.transformer import Goku
 from goku_cli.model.ulysses import check_degree, heads_per_rank, split_pack, true_lengths
 from goku_cli.train.plan import prepare
 from goku_cli.train.settings import Parallel
+from goku_cli.train.worker import Worker
 
 SHAPES = [(4, 3, 6, 4), (4, 1, 4, 4), (4, 2, 2, 6), (4, 1, 2, 2)]  # 18 + 4 + 6 + 1 tokens: 29, an odd number
 CONFIG = {"heads": 3, "rope_split": [4, 6, 6], "latent_channels": 4, "text_dim": 8, "image_condition": True}
@@ -66,6 +67,25 @@ def test_a_run_learns_the_same_with_its_packs_on_two_ranks(tmp_path):
     assert json.loads((runs[1] / "recipe.json").read_text())["recipe"]["parallel"]["sequence"] == 2
 
 
+@pytest.mark.parametrize("degree", [1, 2, 3, 7])
+def test_the_stretches_of_a_pack_are_the_pack(degree):
+    """What fills up the last stretches belongs to the last sample."""
+    sizes = 3, 1, 5, 2
+    given = pack([torch.randn(4, 1, 2 * n, 2) for n in sizes], [torch.randn(1 + i % 2, 96) for i in range(len(sizes))])
+    texts = given.text.split(list(given.words.lengths))
+    tokens, positions, owners = [], [], []
+    for rank in range(degree):
+        mine, present, true = split_pack(given, None, rank, degree)
+        assert len(mine.tokens) == sum(mine.vision.lengths) == -(-sum(sizes) // degree)
+        assert torch.equal(mine.text, torch.cat([texts[i] for i in present]))
+        owner = torch.tensor(present)[mine.vision.sample.long()]
+        assert (owner[true:] == len(sizes) - 1).all()
+        for found, x in ((tokens, mine.tokens), (positions, mine.positions), (owners, owner)):
+            found.append(x[:true])
+    assert torch.equal(torch.cat(tokens), given.tokens) and torch.equal(torch.cat(positions), given.positions)
+    assert torch.cat(owners).tolist() == given.vision.sample.tolist()
+
+
 def test_heads_that_do_not_divide_are_spread():
     assert heads_per_rank(28, 8) == [4, 4, 4, 4, 3, 3, 3, 3]
     check_degree(8, heads=28, ranks=8)
@@ -73,3 +93,16 @@ def test_heads_that_do_not_divide_are_spread():
         check_degree(3, heads=28, ranks=8)
     with pytest.raises(UsageError, match="take one of: 1, 2"):
         check_degree(4, heads=3, ranks=4)
+
+
+def test_a_rank_refuses_packs_that_more_ranks_share_than_there_are(tmp_path):
+    """Under a launcher that is not ours nobody has asked before."""
+    make_encoded(tmp_path)
+    with Manifest(tmp_path / "small.duckdb") as manifest:
+        run = prepare(manifest, "small", replace(RECIPE, parallel=Parallel(sequence=2)), "r", tmp_path / "runs").folder
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        with pytest.raises(UsageError, match="sequence = 2 does not fit 1 ranks and"):
+            Worker(run)
+    finally:
+        torch.distributed.destroy_process_group()

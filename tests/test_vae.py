@@ -9,6 +9,7 @@ import torch
 
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.model.codec import Statistics, codec_fingerprint, load_codec
+from goku_cli.model.diffusers_codec import DiffusersCodec
 
 SMALL = {
     "AutoencoderKLWan": {
@@ -58,6 +59,7 @@ def noise_clip(frames, height=32, width=48, seed=0):
 def test_moments_and_frames_are_diffusers_own(vae, groups):
     model, folder = vae
     codec = load_codec(folder)
+    assert isinstance(codec, DiffusersCodec)
     video = noise_clip(1 + groups * codec.period)
     found = codec.moments(video)
     with torch.no_grad():

@@ -90,8 +90,19 @@ def test_a_resumed_discriminator_goes_on_where_it_was(clips):
     assert steps_of(second, 3, 5) == losses[3:]
 
 
-def test_images_and_videos_are_reported_apart(clips):
+def test_the_loss_is_the_weighted_sum_of_what_is_told(clips):
+    weights = {"perceptual": 0.5, "kl": 0.25, "adversarial": 2.0}
+    names = {name: name if name == "kl" else f"{name}_weight" for name in weights}
+    task = VaeTask(recipe(**{names[name]: weight for name, weight in weights.items()}), clips, 0, 1)
+    (loss,) = steps_of(task, 2, 3)
+    told = task.diagnose()
+    assert all(told[name] for name in weights)
+    assert loss == pytest.approx(told["mse"] + sum(weight * told[name] for name, weight in weights.items()), rel=1e-5)
+
+
+def test_images_and_videos_are_seen_and_reported_apart(clips):
     task = VaeTask(recipe(), clips, 0, 1)
+    assert [len(window) for window in task.images] == [1] and [len(window) for window in task.videos] == [5]
     assert task.evaluate(task.model.eval()).keys() == {
         "held_out_loss",
         "psnr_images",
@@ -123,9 +134,15 @@ def learn_apart(rank, folder):
     generator = torch.Generator().manual_seed(rank)
     torch.manual_seed(rank)
     adversary = Adversary(4, 1e-2, torch.device("cpu"))
+    weights = list(adversary.model.parameters())
     for _ in range(3):
-        adversary.learn(*torch.rand(2, 1, 3, 1, 16, 16, generator=generator))
+        clips = torch.rand(2, 1, 3, 1, 16, 16, generator=generator)
+        real, made = (adversary.model(x) for x in clips)
+        own = torch.autograd.grad((1 - real).relu().mean() + (1 + made).relu().mean(), weights)
+        adversary.learn(*clips)
     save_file(adversary.state(), folder / f"{rank}.safetensors")
+    gradients = {f"own {i}": x for i, x in enumerate(own)} | {f"shared {i}": p.grad for i, p in enumerate(weights)}
+    save_file(gradients, folder / f"gradients-{rank}.safetensors")
 
 
 def test_two_ranks_have_one_discriminator(tmp_path):
@@ -133,6 +150,9 @@ def test_two_ranks_have_one_discriminator(tmp_path):
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+    here, there = (load_file(tmp_path / f"gradients-{rank}.safetensors") for rank in range(2))
+    for i in range(len(here) // 2):  # what it learns from is the mean of what both saw
+        torch.testing.assert_close(here[f"shared {i}"], (here[f"own {i}"] + there[f"own {i}"]) / 2)
 
 
 def test_latents_carry_the_picture_from_the_first_steps_on():
@@ -219,8 +239,12 @@ def test_train_resume_and_load_in_diffusers(tmp_path):
     summary, losses = train()
     assert {"psnr_videos", "ssim_videos", "held_out_loss_untrained"} <= summary.keys()
     folder = tmp_path / summary["reference"]
+    state = json.loads((folder / "state.json").read_text())
     shutil.rmtree(folder)
     assert train()[1] == [*losses, *losses[2:]]
+    again = json.loads((folder / "state.json").read_text())
+    for what in ("step", "position", "optimizer_steps", "spikes", "rollbacks"):
+        assert again[what] == state[what]
     codec, theirs = load_codec(folder), AutoencoderKLWan.from_pretrained(folder)
     assert codec.statistics is None
     video = torch.rand(3, 5, 32, 48) * 2 - 1

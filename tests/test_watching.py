@@ -30,6 +30,7 @@ from goku_cli.train.plan import prepare
 from goku_cli.train.previews import Previews
 from goku_cli.train.ranks import Ranks
 from goku_cli.train.settings import Flow, Optimization, Parallel, Recipe, Watch
+from goku_cli.train.watch import _show_stack
 
 PROMPTS = ("a red circle moving left slowly", "a <b>blue</b> square")
 TRAIN = Optimization(
@@ -66,6 +67,19 @@ def test_a_sign_of_life_is_the_last_one_and_nothing_of_those_before(tmp_path):
     journal.beat(123_456, "evaluation")
     journal.beat(7, "step")
     assert (tmp_path / "beat-00001").read_text().split() == [str(os.getpid()), "7", "step"]
+
+
+@pytest.mark.parametrize(("name", "shown"), [("goku_cli", True), ("another", False)])
+def test_a_rank_that_hangs_is_asked_where_and_nobody_else_is(name, shown):
+    """A number that was a rank's can be another program's by then, and this signal would end that."""
+    shows = "import faulthandler, signal; faulthandler.register(signal.SIGUSR1); " if shown else ""
+    words, pipe = [sys.executable, "-c", f"{shows}print({name!r}, flush=True); input()"], subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        process.stdout.readline()
+        _show_stack(str(process.pid))
+        _, said = process.communicate("\n")
+    assert process.returncode == 0
+    assert ("most recent call first" in said) is shown
 
 
 def test_watching_changes_nothing_of_what_is_learned(folder):

@@ -35,8 +35,8 @@ class Set:
     @property
     def weights(self) -> str:
         """SHA-256 of the weights that are drawn from."""
-        files = json.loads((self.folder / checkpoint.COMPLETE).read_text())
-        return str(files[checkpoint.weights_file(self.folder, self.settings.weights)]["sha256"])
+        files: dict[str, dict[str, str]] = json.loads((self.folder / checkpoint.COMPLETE).read_text())
+        return files[checkpoint.weights_file(self.folder, self.settings.weights)]["sha256"]
 
 
 def set_name(folder: Path, bench: str, settings: SampleSettings) -> str:

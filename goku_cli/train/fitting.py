@@ -55,6 +55,8 @@ def _recompute(plan: Plan) -> Iterator[Offer]:
 
 
 def _zero_stage(plan: Plan) -> Iterator[Offer]:
+    if plan.recipe.train.optimizer == "muon":  # it works on whole matrices
+        return
     for stage in range(plan.recipe.parallel.zero_stage + 1, 4):
         yield f"zero_stage = {stage}", _parallel(plan, zero_stage=stage)
 
