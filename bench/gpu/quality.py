@@ -78,6 +78,7 @@ def recipe_of(folder: Path, steps: int, smoke: bool, device: torch.device) -> Pa
         text = text.replace("bf16 = true", "bf16 = false").replace("compile = true", "compile = false")
         text = re.sub(r"(?m)^layers = \d+", "layers = 2", text)
         text = re.sub(r"(?m)^log_every = \d+", "log_every = 2", text)
+        text = re.sub(r"(?m)^readers = \d+", "readers = 0", text)
     path = folder / f"shapes-{steps}.toml"
     path.write_text(text)
     return path
