@@ -1,8 +1,10 @@
 """Help and documents say what is true."""
 
+import os
 import re
 import subprocess
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,15 @@ from goku_cli.recipe import packaged, read_toml
 from goku_cli.train.settings import load_recipe
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = [command.name for command in app.registered_commands]
+COMMANDS = [command.name for command in app.registered_commands] + [
+    f"{group.name} {command.name}"
+    for group in app.registered_groups
+    for command in group.typer_instance.registered_commands
+]
 TRAINING = [path for path in sorted(packaged().glob("*.toml")) if "train" in read_toml(path)]
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "latents", "bench", *COMMANDS])
 def test_help_is_quick_and_ends_with_an_example(command):
     words = ["goku", *command.split(), "--help"]
     took = []
@@ -34,7 +40,19 @@ def test_the_nine_commands_exist():
     assert {"ingest", "split", "filter", "caption", "balance", "encode-latents", "train", "sample", "eval"} <= set(
         COMMANDS
     )
-    assert {"show", "doctor", "synth"} <= set(COMMANDS)
+    assert {"show", "doctor", "synth", "plan", "losses", "latents export", "bench run"} <= set(COMMANDS)
+
+
+def test_the_list_of_commands_is_whole_at_80_columns():
+    done = subprocess.run(
+        ["goku", "-h"], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "80"}
+    )
+    assert "..." not in done.stdout.partition("Commands:")[2].partition("Example:")[0]
+
+
+def test_version():
+    done = subprocess.run(["goku", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"goku {version('goku-cli')}\n"
 
 
 def test_manifest_queries_run_and_tables_are_documented(tmp_path):

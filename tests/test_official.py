@@ -78,8 +78,8 @@ def drawn(folder, bench, file, *, takes=99):
     return folder / "m.duckdb"
 
 
-def goku_eval(path, bench, file, *words):
-    return CliRunner().invoke(app, ["eval", f"{path}#set", "--bench", bench, "--list", str(file), *map(str, words)])
+def goku_bench(command, path, bench, file, *words):
+    return CliRunner().invoke(app, ["bench", command, bench, f"{path}#set", "--list", str(file), *map(str, words)])
 
 
 def results(path):
@@ -90,12 +90,12 @@ def results(path):
 
 def test_vbench_gets_its_clips_by_the_list_s_own_words(tmp_path, lists):
     path = drawn(tmp_path, "vbench", lists["vbench"])
-    done = goku_eval(path, "vbench", lists["vbench"], "--export", tmp_path / "out")
+    done = goku_bench("export", path, "vbench", lists["vbench"], "--to", tmp_path / "out")
     assert done.exit_code == 0 and done.stdout == f"{path}#set\n"
     names = {f"{row['prompt_en']}-{i}.mp4" for row in VBENCH for i in range(25 if row["prompt_en"] == "A cat" else 5)}
     assert set(os.listdir(tmp_path / "out")) == names
     assert (tmp_path / "out" / "a cat-0.mp4").samefile(tmp_path / "files" / "001-00.mp4")
-    again = goku_eval(path, "vbench", lists["vbench"], "--export", tmp_path / "out")
+    again = goku_bench("export", path, "vbench", lists["vbench"], "--to", tmp_path / "out")
     assert isinstance(again.exception, UsageError) and "exists; remove it" in str(again.exception)
 
 
@@ -110,14 +110,14 @@ def test_three_prompts_that_lack_samples_are_named_and_the_others_counted():
 def test_missing_samples_are_listed_with_the_command_that_draws_them(tmp_path, lists):
     path = drawn(tmp_path, "vbench", lists["vbench"], takes=5)
     (tmp_path / "files" / "000-03.mp4").unlink()
-    words = ("vbench", lists["vbench"], "--export", tmp_path / "out")
-    said = str(goku_eval(path, *words).exception)
+    words = (path, "vbench", lists["vbench"], "--to", tmp_path / "out")
+    said = str(goku_bench("export", *words).exception)
     assert 'set lacks 21 of 40 samples of vbench: 1 of "a person is juggling' in said and '20 of "A cat"' in said
     assert (
         f"goku sample runs/x/step-1 --bench vbench --list {lists['vbench']} -m {path}" in said and "--partial" in said
     )
     assert not (tmp_path / "out").exists()
-    assert goku_eval(path, *words, "--partial").exit_code == 0
+    assert goku_bench("export", *words, "--partial").exit_code == 0
     assert len(os.listdir(tmp_path / "out")) == 14
     with Manifest(path) as manifest:
         with pytest.raises(
@@ -132,7 +132,10 @@ def test_layouts_of_the_benchmarks_of_images(tmp_path, lists):
     for bench in ("geneval", "dpg", "t2i-compbench"):
         home = tmp_path / bench
         home.mkdir()
-        assert goku_eval(drawn(home, bench, lists[bench]), bench, lists[bench], "--export", home / "out").exit_code == 0
+        assert (
+            goku_bench("export", drawn(home, bench, lists[bench]), bench, lists[bench], "--to", home / "out").exit_code
+            == 0
+        )
     geneval = tmp_path / "geneval" / "out"
     assert json.loads((geneval / "00005" / "metadata.jsonl").read_text()) == GENEVAL[5]
     assert sorted(os.listdir(geneval / "00005" / "samples")) == ["0000.png", "0001.png", "0002.png", "0003.png"]
@@ -145,7 +148,7 @@ def test_layouts_of_the_benchmarks_of_images(tmp_path, lists):
     with Manifest(tmp_path / "dpg" / "m.duckdb") as manifest:
         count = manifest.value("SELECT count(*) FROM samples")
     out = tmp_path / "images.npz"
-    done = goku_eval(tmp_path / "dpg" / "m.duckdb", "guided-diffusion", lists["dpg"], "--export", out)
+    done = goku_bench("export", tmp_path / "dpg" / "m.duckdb", "guided-diffusion", lists["dpg"], "--to", out)
     images = np.load(out)["arr_0"]
     assert done.exit_code == 0 and images.shape == (count, 16, 16, 3) and images.dtype == np.uint8
     assert sorted(os.listdir(tmp_path / "dpg")) == ["files", "m.duckdb", "out"]
@@ -197,7 +200,6 @@ def vbench(tmp_path, lists, monkeypatch):
     return path, (
         "vbench",
         lists["vbench"],
-        "--official",
         "--python",
         sys.executable,
         "--tool",
@@ -207,7 +209,7 @@ def vbench(tmp_path, lists, monkeypatch):
 
 def test_vbench_is_run_part_by_part_and_gives_its_total(vbench):
     path, words = vbench
-    done = goku_eval(path, *words)
+    done = goku_bench("run", path, *words)
     assert done.exit_code == 0, done.stderr
     rows = results(path)
     for name, value in vbench_scores(dict.fromkeys(DIMENSIONS, 0.5)).items():
@@ -219,11 +221,11 @@ def test_vbench_is_run_part_by_part_and_gives_its_total(vbench):
     assert rows["vbench.semantic/all"]["license"] == "Apache-2.0"
     calls = path.with_suffix(".official") / "set" / "vbench" / "results" / "calls"
     assert sorted(calls.read_text().split()) == sorted(DIMENSIONS)
-    assert "color was already there" in goku_eval(path, *words).stderr
+    assert "color was already there" in goku_bench("run", path, *words).stderr
     assert len(calls.read_text().split()) == 16
     with Manifest(path) as manifest:
         manifest.execute("UPDATE samples SET sha256 = 'another' WHERE id = '000-00'")
-    assert "samples of set have changed" in goku_eval(path, *words, "--dims", "color").stderr
+    assert "samples of set have changed" in goku_bench("run", path, *words, "--dims", "color").stderr
     assert calls.read_text().split()[16:] == ["color"] and list(results(path)) == ["vbench.color/all"]
 
 
@@ -231,7 +233,7 @@ def test_a_part_that_fails_hangs_or_leaves_nothing_is_told_and_the_others_are_ke
     path, words = vbench
     monkeypatch.setenv("FAKE", "scene:fail color:hang object_class:nothing")
     chosen = ("--dims", "scene,color,object_class,aesthetic_quality", "--timeout", "1")
-    done = goku_eval(path, *words, *chosen)
+    done = goku_bench("run", path, *words, *chosen)
     assert "3 of 4 parts of vbench failed (object_class, color, scene)" in str(done.exception)
     said = done.stderr
     assert "scene ended with exit code 1: out of memory; its log: " in said
@@ -243,7 +245,7 @@ def test_a_part_that_fails_hangs_or_leaves_nothing_is_told_and_the_others_are_ke
         os.kill(int((home / "results" / "pid").read_text()), 0)
     assert "out of memory" in (home / "logs" / "scene.log").read_text()
     monkeypatch.setenv("FAKE", "")
-    assert goku_eval(path, *words, *chosen[:2], "--timeout", "60").exit_code == 0
+    assert goku_bench("run", path, *words, *chosen[:2], "--timeout", "60").exit_code == 0
     assert len(results(path)) == 4
 
 
@@ -258,7 +260,7 @@ def test_a_part_that_fails_hangs_or_leaves_nothing_is_told_and_the_others_are_ke
 )
 def test_what_would_fail_is_found_before_anything_runs(vbench, words, said):
     path, known = vbench
-    done = goku_eval(path, *known, *words)
+    done = goku_bench("run", path, *known, *words)
     assert isinstance(done.exception, GokuError) and said in str(done.exception)
 
 
@@ -273,9 +275,9 @@ def test_benchmarks_of_images_are_run_from_their_checkouts(tmp_path, lists):
         home = tmp_path / bench
         home.mkdir()
         path = drawn(home, bench, lists[bench])
-        words = (bench, lists[bench], "--official", "--python", sys.executable)
-        assert "git clone https://github.com/" in str(goku_eval(path, *words).exception)
-        done = goku_eval(path, *words, "--tool", tools[bench])
+        words = (bench, lists[bench], "--python", sys.executable)
+        assert "git clone https://github.com/" in str(goku_bench("run", path, *words).exception)
+        done = goku_bench("run", path, *words, "--tool", tools[bench])
         assert done.exit_code == 0, (done.stderr, done.exception)
         rows = results(path)
         assert {name: rows[name]["value"] for name in figures} == figures
@@ -298,8 +300,8 @@ def test_checkouts_that_lack_what_they_download_are_refused(tmp_path, lists):
     (tools["dpg"] / "dpg_bench" / "dpg_bench.csv").unlink()
     for bench, said in (("geneval", "no detector in"), ("dpg", "no questions in")):
         (home := tmp_path / bench).mkdir()
-        words = (bench, lists[bench], "--official", "--python", sys.executable, "--tool", tools[bench])
-        assert said in str(goku_eval(drawn(home, bench, lists[bench]), *words).exception)
+        words = (bench, lists[bench], "--python", sys.executable, "--tool", tools[bench])
+        assert said in str(goku_bench("run", drawn(home, bench, lists[bench]), *words).exception)
 
 
 def test_geneval_is_summed_up_as_by_its_authors(tmp_path):
@@ -329,10 +331,10 @@ def test_results_of_other_machines_are_kept_part_by_part_and_no_total_is_made_of
     first, second = tmp_path / "a_eval_results.json", tmp_path / "b_eval_results.json"
     first.write_text(json.dumps({d: [0.5, clips[:5]] for d in DIMENSIONS if d != "color"}))
     second.write_text(json.dumps({"color": [0.25, clips]}))
-    done = goku_eval(path, "vbench", lists["vbench"], "--import", first)
+    done = goku_bench("import", path, "vbench", lists["vbench"], "--from", first)
     assert "no semantic, total of vbench: color not scored" in done.stderr
     assert results(path)["vbench.quality/all"]["value"] == vbench_scores(dict.fromkeys(DIMENSIONS, 0.5))["quality"]
-    done = goku_eval(path, "vbench", lists["vbench"], "--import", second)
+    done = goku_bench("import", path, "vbench", lists["vbench"], "--from", second)
     assert "no semantic, total of vbench: vbench.color saw 10 of 15 samples" in done.stderr
     assert len(results(path)) == 17 and "vbench.total/all" not in results(path)
 
@@ -356,12 +358,14 @@ def test_what_is_no_result_is_refused(tmp_path, bench, text):
 
 def test_a_run_stands_beside_the_paper(tmp_path, lists):
     path = drawn(tmp_path, "dpg", lists["dpg"])
-    assert "no figure that the paper has" in str(goku_eval(path, "dpg", lists["dpg"], "--published").exception)
+    beside_paper = ["bench", "published", f"{path}#set"]
+    assert "no figure that the paper has" in str(CliRunner().invoke(app, beside_paper).exception)
     scores, log = tmp_path / "dpg.txt", tmp_path / "evaluator.log"
     scores.write_text("whoops1.png, 1.0, 1.0, 1.0, 1.0, 1.0\nDPG-Bench score: 100.0\n")
     log.write_text("warming up\nInception Score: 200.5\nFID: 2.5\nsFID: 4.5\nPrecision: 0.8\nRecall: 0.5\n")
-    assert goku_eval(path, "guided-diffusion", lists["dpg"], "--import", log).exit_code == 0
-    done = goku_eval(path, "dpg", lists["dpg"], "--import", scores, "--published")
+    assert goku_bench("import", path, "guided-diffusion", lists["dpg"], "--from", log).exit_code == 0
+    assert goku_bench("import", path, "dpg", lists["dpg"], "--from", scores).exit_code == 0
+    done = CliRunner().invoke(app, beside_paper)
     assert "4 samples; images of 16x16; 4 prompts read in other words" in done.stderr
     assert "83.65" in done.stderr and "83.5 DALL-E 3 (rewritten)" in done.stderr
     for key in ("images", "imagenet"):
@@ -388,11 +392,27 @@ def test_less_is_better_where_it_is_and_names_are_text(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--bench", "shapes", "--export", "x"), 'no official evaluator for --bench "shapes"'),
-        (("--bench", "vbench"), "is scored by its own evaluator"),
-        (("--bench", "guided-diffusion", "--official"), "is not run from here"),
+        (("bench", "export", "shapes", "--to", "x"), 'no official evaluator for "shapes"'),
+        (("eval", "--bench", "vbench"), "is scored by its own evaluator"),
+        (("bench", "run", "guided-diffusion"), "is not run from here"),
     ],
 )
 def test_benchmarks_and_options_that_do_not_go_together_are_refused(tmp_path, lists, words, said):
-    done = CliRunner().invoke(app, ["eval", str(drawn(tmp_path, "dpg", lists["dpg"])), *words])
+    done = CliRunner().invoke(app, list(words), input=f"{drawn(tmp_path, 'dpg', lists['dpg'])}\n")
     assert isinstance(done.exception, UsageError) and said in str(done.exception)
+
+
+def test_the_old_spelling_of_eval_works_and_names_the_new_one(tmp_path, lists):
+    path = drawn(tmp_path, "vbench", lists["vbench"])
+    words = [
+        "eval",
+        f"{path}#set",
+        "--bench",
+        "vbench",
+        "--list",
+        str(lists["vbench"]),
+        "--export",
+        str(tmp_path / "out"),
+    ]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0 and "goku bench export|run|import|published" in done.stderr

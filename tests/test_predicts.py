@@ -111,11 +111,13 @@ def test_a_preview_is_what_sample_draws_of_it_and_a_cache_may_skip(runs, tmp_pat
         ("data", '[objective]\npredicts = "datum"', 'did you mean "data"?'),
     ],
 )
-@pytest.mark.parametrize("words", [("small.duckdb",), ("--plan",)], ids=["train", "plan"])
+@pytest.mark.parametrize(
+    "words", [("train", "wrong.toml", "small.duckdb"), ("plan", "wrong.toml")], ids=["train", "plan"]
+)
 def test_weights_of_the_other_kind_are_no_beginning(runs, before, folder, begin, objective, says, words):
     path = {**runs, "before": before}[begin]
     (folder / "wrong.toml").write_text(BEGUN.format(path) + objective + "\n")
-    done = goku(folder, "train", "wrong.toml", *words)
+    done = goku(folder, *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert not list((folder / "runs").glob("wrong-*"))
@@ -123,7 +125,7 @@ def test_weights_of_the_other_kind_are_no_beginning(runs, before, folder, begin,
 
 def test_a_checkpoint_from_before_there_was_a_choice_is_one_of_velocities(runs, before, folder):
     (folder / "again.toml").write_text(BEGUN.format(before) + "[objective.shift]\nbase = 4.0\n")
-    assert goku(folder, "train", "again.toml", "--plan").returncode == 0
+    assert goku(folder, "plan", "again.toml").returncode == 0
     latents = []
     for path in (before, runs["velocity"]):
         generator = Generator.load(path)

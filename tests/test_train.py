@@ -13,7 +13,7 @@ import pytest
 import torch
 from encoded import make_encoded
 
-from goku_cli.cli.model import _tell_run
+from goku_cli.cli.train import _tell_run
 from goku_cli.encode.encode import encode_latents
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import UsageError

@@ -294,18 +294,31 @@ def test_a_bad_tar_is_refused(folder, bare):
 
 
 def test_from_the_command_line(path, tmp_path, bare):
-    def goku(*words):
-        return CliRunner().invoke(app, ["encode-latents", *map(str, words)])
-
-    done = goku(f"{path}#small", "--export", tmp_path / "tars")
+    done = goku("latents", "export", f"{path}#small", "--to", tmp_path / "tars")
     assert (done.exit_code, done.stdout) == (0, f"{path}#small\n")
-    done = goku(bare, "--import", tmp_path / "tars")
+    done = goku("latents", "import", bare, "--from", tmp_path / "tars")
     assert (done.exit_code, done.stdout) == (0, f"{bare}\n")
     with Manifest(bare, read_only=True) as manifest:
         assert manifest.value("SELECT count(*) FROM latents") == 24
-    assert isinstance(goku(bare, "--import", tmp_path / "tars", "--merge", path).exception, UsageError)
     for shard in bare.parent.glob("small.latents/*.safetensors"):
         shard.unlink()
-    assert "24 latents" in goku(bare, "--import", tmp_path / "tars", "--forget-lost").stderr
-    with Manifest(bare, read_only=True) as manifest:
-        assert manifest.verify() == []
+    assert goku("latents", "verify", bare).exit_code == 1
+    assert "24 latents" in goku("latents", "import", bare, "--from", tmp_path / "tars", "--forget-lost").stderr
+    assert "is sound" in goku("latents", "verify", bare, "--windows", "2").stderr
+    copy = shutil.copytree(bare.parent, tmp_path / "copy") / bare.name
+    assert "0 latents" in goku("latents", "merge", bare, "--from", copy).stderr
+
+
+def test_old_spellings_work_and_name_the_new_ones(path, tmp_path, bare):
+    done = goku("encode-latents", f"{path}#small", "--export", tmp_path / "tars")
+    assert done.exit_code == 0
+    assert "goku latents export MANIFEST --to FOLDER" in done.stderr
+    done = goku("encode-latents", bare, "--import", tmp_path / "tars")
+    assert done.exit_code == 0
+    assert "goku latents import MANIFEST --from FOLDER" in done.stderr
+    both = goku("encode-latents", bare, "--import", tmp_path / "tars", "--merge", path)
+    assert isinstance(both.exception, UsageError)
+
+
+def goku(*words):
+    return CliRunner().invoke(app, [*map(str, words)])

@@ -4,14 +4,37 @@ import inspect
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from goku_cli.cli import curate, drawing, look, model, scoring
+from goku_cli.cli import (
+    balance,
+    bench,
+    caption,
+    convert,
+    doctor,
+    encode_latents,
+    eval,
+    filter,
+    ingest,
+    latents,
+    losses,
+    plan,
+    play,
+    sample,
+    shift,
+    show,
+    split,
+    synth,
+    train,
+)
 from goku_cli.cli.console import calm_libraries, say
 from goku_cli.errors import GokuError, Interrupted
 
+HELP = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     name="goku",
     help="From raw videos and images to a trained generator, one Unix command at a time.",
@@ -19,8 +42,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings=HELP,
 )
 _state = {"debug": False}
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"goku {version('goku-cli')}\n")
+        raise typer.Exit
 
 
 @app.callback(
@@ -28,23 +58,50 @@ _state = {"debug": False}
 )
 def root(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     _state["debug"] = debug
 
 
-def _add(function: object, name: str, panel: str) -> None:
+def _add(to: typer.Typer, function: object, name: str, panel: str | None = None) -> None:
     text, _, example = (inspect.getdoc(function) or "").partition("Example:")
     # \b keeps the example on a line of its own, unwrapped, so that it can be pasted.
     epilog = f"\b\nExample:{example}" if example else None
-    app.command(name, help=text, epilog=epilog, rich_help_panel=panel, no_args_is_help=False)(function)  # type: ignore[type-var]
+    to.command(name, help=text, epilog=epilog, rich_help_panel=panel, no_args_is_help=False)(function)  # type: ignore[type-var]
 
 
-for _name, _function in curate.COMMANDS.items():
-    _add(_function, _name, "Curation")
-for _name, _function in (model.COMMANDS | drawing.COMMANDS | scoring.COMMANDS).items():
-    _add(_function, _name, "Model")
-for _name, _function in look.COMMANDS.items():
-    _add(_function, _name, "Looking and making")
+def _add_group(commands: Mapping[str, object], name: str, text: str, example: str, panel: str) -> None:
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, context_settings=HELP)
+    for command, function in commands.items():
+        _add(group, function, command)
+    app.add_typer(group, name=name, help=text, epilog=f"\b\nExample: {example}", rich_help_panel=panel)
+
+
+PANELS = {
+    "Curation": {
+        "ingest": ingest.ingest, "split": split.split, "filter": filter.filter_, "caption": caption.caption,
+        "balance": balance.balance,
+    },
+    "Model": {
+        "encode-latents": encode_latents.encode_latents, "plan": plan.plan, "train": train.train,
+        "convert": convert.convert, "sample": sample.sample, "play": play.play, "eval": eval.evaluate,
+    },
+    "Looking and making": {
+        "show": show.show, "losses": losses.losses, "doctor": doctor.doctor, "synth": synth.synth,
+        "shift": shift.shift,
+    },
+}  # fmt: skip
+for _panel, _commands in PANELS.items():
+    for _name, _function in _commands.items():
+        _add(app, _function, _name, _panel)
+_add_group(
+    latents.COMMANDS, "latents", "Export, import, merge and verify encoded latents.",
+    "goku latents export manifests/my.duckdb --to tars/", "Model",
+)  # fmt: skip
+_add_group(
+    bench.COMMANDS, "bench", "Official benchmarks: layouts, evaluators, results.",
+    "goku bench run vbench manifests/my.duckdb --tool ~/VBench", "Model",
+)  # fmt: skip
 
 
 def main() -> None:

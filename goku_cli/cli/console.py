@@ -89,6 +89,11 @@ def say(text: str) -> None:
     stderr.print(visible(text), markup=False)
 
 
+def renamed(old: str, new: str) -> None:
+    """Name the command that replaces an old spelling, which works for one more version."""
+    say(f"{old} is now: {new}")
+
+
 def visible(text: str) -> str:
     """Show control characters as codes: what a file is called must not move the cursor."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)

@@ -1,10 +1,8 @@
-"""What `goku eval` does with official benchmarks: layouts, evaluators, their results, the paper's tables."""
+"""Official benchmarks: layouts of samples, evaluators, their results, the paper's tables."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from goku_cli.benches.protocol import BENCHES
 from goku_cli.cli.console import Session, say, table, working
@@ -20,26 +18,6 @@ GUIDED = "guided-diffusion"
 """Not a list of prompts: any images, in one file for the evaluator of the paper's Table 2."""
 OFFICIAL = (*BENCHES, GUIDED)
 TIMEOUT = 6 * 3600.0
-
-Export = Annotated[
-    Path | None, typer.Option(help="With --bench: a new folder of the samples as the official evaluator reads them.")
-]
-Official = Annotated[
-    bool, typer.Option("--official", help="With --bench: run the official evaluator, by --python and --tool.")
-]
-Python = Annotated[str, typer.Option(help="Interpreter in which the official evaluator is installed.")]
-Tool = Annotated[Path | None, typer.Option(help="Checkout of the official repository.")]
-Dims = Annotated[str, typer.Option(help="Parts of the benchmark to run, as color,scene; all when empty.")]
-PartTimeout = Annotated[float, typer.Option(help="Seconds that one part of the official evaluator may take.")]
-Results = Annotated[
-    list[Path] | None,
-    typer.Option("--import", help="With --bench: a result file of the official evaluator; may be given again."),
-]
-Published = Annotated[bool, typer.Option("--published", help="Print and plot the set's figures beside the paper's.")]
-Prompts = Annotated[
-    Path | None, typer.Option("--list", help="Your own copy of the benchmark's list, when samples were drawn from it.")
-]
-Partial = Annotated[bool, typer.Option("--partial", help="Go on when samples of the benchmark are missing.")]
 
 
 @dataclass(frozen=True)
@@ -103,7 +81,7 @@ def check_bench(bench: str) -> None:
     """
     if bench not in OFFICIAL:
         hint = f"{nearest(bench, list(OFFICIAL))}; known: {', '.join(OFFICIAL)}"
-        raise UsageError(f'no official evaluator for --bench "{bench}"{hint}')
+        raise UsageError(f'no official evaluator for "{bench}"{hint}')
 
 
 def export_layout(
@@ -140,7 +118,8 @@ def run_official(
     from goku_cli.evaluate.official import interpreter, run_parts, tool_version
 
     if bench == GUIDED:
-        raise UsageError(f"{GUIDED} is not run from here: --export FILE.npz, its evaluator.py, and --import LOG")
+        raise UsageError(f"{GUIDED} is not run from here: goku bench export {GUIDED} --to FILE.npz, its evaluator.py, "
+                         f"and goku bench import {GUIDED} --from LOG")  # fmt: skip
     covered = _covered(session, name, bench, prompts, partial)
     python, tool = interpreter(how.python), how.tool.absolute() if how.tool else None
     version = tool_version(bench, python, tool)
@@ -191,7 +170,7 @@ def compare_published(session: Session, name: str) -> None:
         figures += [s.figure for s in kept(session.manifest, name, bench) if s.figure.n == protocol.samples]
     found = beside(figures, name)
     if not found:
-        raise UsageError(f"{name} has no figure that the paper has; get some with: goku eval --bench vbench --official")
+        raise UsageError(f"{name} has no figure that the paper has; get some with: goku bench run vbench")
     ours = conditions(session.manifest, name)
     for comparison in found:
         table(comparison.title, *comparison.lines())

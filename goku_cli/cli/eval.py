@@ -1,30 +1,14 @@
-"""The command that scores: eval."""
+"""`goku eval`: scores of samples, of latents and of every stage."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from goku_cli.cli.console import Bar, Session, emit, say, stdout, table, working
-from goku_cli.cli.official import (
-    OFFICIAL,
-    Asked,
-    Dims,
-    Evaluator,
-    Export,
-    Official,
-    Partial,
-    PartTimeout,
-    Prompts,
-    Published,
-    Python,
-    Results,
-    Tool,
-    compare_published,
-    evaluate_official,
-)
+from goku_cli.cli.console import Bar, Session, emit, renamed, say, stdout, table, working
+from goku_cli.cli.official import OFFICIAL, TIMEOUT, Asked, Evaluator, compare_published, evaluate_official
 from goku_cli.cli.options import AsJson, Workers
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.evaluate.protocols import COMPARING, FAMILY, PROTOCOLS, apart
@@ -48,8 +32,7 @@ def evaluate(
         typer.Option(
             help="video: figures of any clip; shapes: attributes, and every stage against its truth; "
             "vae: what decoded latents of held-out clips lose; ucf101, imagenet256: with --real, the paper's Tables 6 "
-            "and 2, by weights on disk; with the options below --fail-under: "
-            f"{', '.join(OFFICIAL)}."
+            "and 2, by weights on disk."
         ),
     ] = "video",
     metric: Annotated[
@@ -78,34 +61,32 @@ def evaluate(
     selftest: Annotated[
         bool, typer.Option("--selftest", help="Try the metrics on spoiled clips; no manifest.")
     ] = False,
-    export: Export = None,
-    official: Official = False,
-    python: Python = "python",
-    tool: Tool = None,
-    dims: Dims = "",
-    timeout: PartTimeout = Evaluator.timeout,
-    results: Results = None,
-    published: Published = False,
-    prompts: Prompts = None,
-    partial: Partial = False,
+    export: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    official: Annotated[bool, typer.Option("--official", hidden=True)] = False,
+    python: Annotated[str, typer.Option(hidden=True)] = "python",
+    tool: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    dims: Annotated[str, typer.Option(hidden=True)] = "",
+    timeout: Annotated[float, typer.Option(hidden=True)] = TIMEOUT,
+    results: Annotated[list[Path] | None, typer.Option("--import", hidden=True)] = None,
+    published: Annotated[bool, typer.Option("--published", hidden=True)] = False,
+    prompts: Annotated[Path | None, typer.Option("--list", hidden=True)] = None,
+    partial: Annotated[bool, typer.Option("--partial", hidden=True)] = False,
     workers: Workers = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Score samples, without any downloaded weights unless a metric is named that rests on some; figures are kept.
+    """Score samples, latents or a whole pipeline.
+
+    Metrics need no downloaded weights unless one is named that rests on some. Scores are stored in the manifest.
 
     Example: goku eval manifests/my.duckdb --bench shapes
     """
     if asked := Asked(export, official, tuple(results or ()), published, prompts, partial):
-        evaluate_official(
-            samples,
-            bench,
-            asked,
-            Evaluator(python, tool, tuple(filter(None, dims.split(","))), timeout),
-            as_json=as_json,
-        )
+        renamed("eval --export, --official, --import, --published", "goku bench export|run|import|published")
+        how = Evaluator(python, tool, tuple(filter(None, dims.split(","))), timeout)
+        evaluate_official(samples, bench, asked, how, as_json=as_json)
         return
     if bench in OFFICIAL:
-        raise UsageError(f"{bench} is scored by its own evaluator; give --export DIR, --official or --import FILE")
+        raise UsageError(f"{bench} is scored by its own evaluator: goku bench export|run|import {bench}")
     if bench not in BENCHES:
         raise UsageError(f'unknown benchmark "{bench}"; known: {", ".join(BENCHES)}')
     floors = [_floor(text) for text in fail_under or []]
@@ -276,6 +257,3 @@ def _selftest(metrics: list[str], as_json: bool) -> None:
         table("Metrics by how the clips were spoiled", found.columns, found.lines, to=stdout)
     if found.wrong:
         raise GokuError(f"selftest: {'; '.join(found.wrong)}")
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"eval": evaluate}

@@ -1,14 +1,11 @@
-"""The commands that draw: sample, play."""
+"""`goku sample`: clips and images from a checkpoint."""
 
-import os
-from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goku_cli.cli.console import emit, reference_from, say, working
+from goku_cli.cli.console import reference_from, say, working
 from goku_cli.cli.options import AsJson
 from goku_cli.errors import UsageError
 from goku_cli.manifest.beside import beside
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
 
 SAMPLE = SampleSettings()
 MACHINE = Machine()
-HOST = "127.0.0.1"
 BENCHES = "vbench, geneval, dpg, t2i-compbench, shapes"
 
 
@@ -87,9 +83,10 @@ def sample(
     out: Annotated[Path | None, typer.Option(help="Folder of the files; beside the manifest by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw clips (MP4) and images (PNG) from a checkpoint. Run again, it draws only what is missing.
+    """Sample clips (MP4) and images (PNG) from a checkpoint.
 
-    Prints MANIFEST#NAME, the set of samples, which goku eval reads.
+    The same command again samples only what is missing. Prints the set of samples,
+    MANIFEST#NAME, which goku eval reads.
 
     Example: goku sample runs/shapes-1a2b3c4d --prompt "a red circle moving left slowly"
     """
@@ -107,7 +104,7 @@ def sample(
 
     folder = resolve(Path(reference_from(checkpoint)))
     rows = _rows(prompt, prompts, bench, bench_list, part or [])
-    path = manifest or _trained_on(folder)
+    path = manifest or training_manifest(folder)
     wish = Wish(seed, count, frames, size, negative, str(image or ""), motion, bench or "", str(last_image or ""))
     arguments = vars(settings) | vars(machine) | vars(wish) | {"checkpoint": str(folder), "prompts": len(rows)}
     with working("sample", str(path), arguments=arguments, create=manifest is not None, as_json=as_json) as session:
@@ -123,51 +120,6 @@ def sample(
             say(f"sample: {line}")
         session.counts.update(drawn=done.drawn, asked=done.asked)
         session.output = f"{path}#{drawn.name}"
-
-
-def play(
-    checkpoint: Annotated[
-        str | None,
-        typer.Argument(metavar="[CHECKPOINT]", help="A checkpoint or a run; from the pipe when absent."),
-    ] = None,
-    manifest: Annotated[
-        Path | None,
-        typer.Option("-m", "--manifest", help="Where samples are noted; the training manifest by default."),
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen at; any other than this one lets others in.")] = HOST,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 7860,
-    weights: Annotated[str, typer.Option(help="ema, raw, or another average, as ema-0.99.")] = SAMPLE.weights,
-    offload: Annotated[str, typer.Option(help=f"To save GPU memory: {', '.join(OFFLOADS)}.")] = MACHINE.offload,
-) -> None:
-    """Open a page in the browser to draw from a checkpoint, on this machine alone, until Ctrl-C.
-
-    What is drawn is kept as goku sample keeps it, in sets named play-...; prints the page's address.
-
-    Example: goku play runs/shapes-1a2b3c4d --port 7861
-    """
-    Machine(offload=offload)
-    if not find_spec("gradio"):
-        raise UsageError("the page needs gradio, which is not installed; pip install 'goku-cli[play]'")
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
-    from goku_cli.manifest.store import Manifest
-    from goku_cli.model.checkpoint import resolve
-    from goku_cli.sample.generate import Generator
-    from goku_cli.sample.page import serve
-    from goku_cli.sample.play import Player
-
-    folder = resolve(Path(reference_from(checkpoint)))
-    path = manifest or _trained_on(folder)
-    Manifest(path, create=manifest is not None).close()
-    player = Player(Generator.load(folder, weights, offload=offload), folder, path, weights)
-    if host != HOST:
-        say(f"play: everybody who reaches port {port} of {host} can draw, and see what was drawn; there is no password")
-
-    def ready(address: str) -> None:
-        say(f"play: samples go to {player.samples} and {path}; Ctrl-C ends")
-        emit(address, {}, False)
-
-    serve(player, host, port, ready)
-    say("play: ended")
 
 
 def _rows(
@@ -190,7 +142,7 @@ def _rows(
     return [{"prompt": text} for text in prompt or []]
 
 
-def _trained_on(folder: Path) -> Path:
+def training_manifest(folder: Path) -> Path:
     """Return the manifest that a checkpoint was trained on."""
     from goku_cli.model.checkpoint import read_config
 
@@ -199,6 +151,3 @@ def _trained_on(folder: Path) -> Path:
         return Path(found)
     gone = f"the training manifest {found} is gone" if found else f"{folder} was not trained here"
     raise UsageError(f"{gone}; say where to note the samples with -m samples.duckdb")
-
-
-COMMANDS: dict[str, Callable[..., None]] = {"sample": sample, "play": play}

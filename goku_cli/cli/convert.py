@@ -1,0 +1,48 @@
+"""`goku convert`: published Wan 2.1 weights to a checkpoint and back."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from goku_cli.cli.console import emit, reference_from, say
+from goku_cli.cli.options import AsJson
+from goku_cli.sample.settings import SampleSettings
+
+if TYPE_CHECKING:
+    pass
+
+SAMPLE = SampleSettings()
+
+
+def convert(
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[FOLDER]", help="Published Wan 2.1 weights, or a checkpoint; from the pipe."),
+    ] = None,
+    *,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write; it must not exist yet.")],
+    parts: Annotated[
+        Path | None,
+        typer.Option(help="A diffusers pipeline's folder, for a transformer without VAE and text encoder beside it."),
+    ] = None,
+    weights: Annotated[str, typer.Option(help="Of a checkpoint: ema, raw, or another average.")] = SAMPLE.weights,
+    ema_length: Annotated[
+        float | None, typer.Option(help="Of a run with ema_lengths: a checkpoint with an average of this length.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Convert Wan 2.1 weights to a checkpoint, or back.
+
+    Published weights in FOLDER become a checkpoint; a checkpoint of Wan's form becomes folders for diffusers. Tensors
+    keep their bits. Prints the folder that was written.
+
+    Example: goku convert Wan2.1-T2V-1.3B-Diffusers -o weights/wan-1.3b
+    """
+    from goku_cli.convert.convert import convert as run
+
+    started = time.monotonic()
+    told = run(Path(reference_from(source)), output, parts=parts, weights=weights, ema_length=ema_length)
+    say(f"convert: {told}")
+    emit(str(output), {"command": "convert", "seconds": round(time.monotonic() - started, 3)}, as_json)

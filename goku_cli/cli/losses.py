@@ -1,0 +1,48 @@
+"""`goku losses`: clips whose training losses are outliers."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from goku_cli.cli.console import reference_from, say, stdout, table
+from goku_cli.cli.options import AsJson, Reference
+
+if TYPE_CHECKING:
+    from goku_cli.manifest.store import Row
+
+OUTLIERS = """
+SELECT clip_losses.clip, deviation, at_least, samples, text AS caption, source_path, start_us / 1e6 AS seconds
+FROM clip_losses LEFT JOIN clip_files ON id = clip_losses.clip
+LEFT JOIN captions ON captions.clip = clip_losses.clip AND captions.kind = 'merged'
+ORDER BY at_least DESC, abs(deviation) DESC, 1
+"""
+
+
+def losses(
+    manifest: Reference = None,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many clips.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List clips whose training losses are outliers.
+
+    Those farthest from the losses of other clips at the same timesteps.
+
+    A caption of another clip, a broken file, or a kind of clip that is rare.
+
+    Example: goku losses manifests/my.duckdb -n 10
+    """
+    from goku_cli.manifest.store import Manifest, parse_reference
+
+    with Manifest(parse_reference(reference_from(manifest))[0], read_only=True) as opened:
+        write_rows("losses", opened.query(f"{OUTLIERS} LIMIT {count}"), as_json)
+
+
+def write_rows(title: str, rows: list["Row"], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(rows, default=str) + "\n")
+    elif rows:
+        table(title, list(rows[0]), [list(row.values()) for row in rows], to=stdout)
+    else:
+        say(f"no {title or 'rows'}")
