@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from goku_cli.media.camera import measure_camera
 from goku_cli.media.frames import read_frames
+from goku_cli.media.motion.camera import measure_camera
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from films import texture

@@ -15,11 +15,11 @@ import numpy as np
 import psutil
 import torch
 
-from goku_cli.model.flops import step_flops
-from goku_cli.model.presets import model_config
-from goku_cli.train.data import Latents
-from goku_cli.train.index import ROWS, TEXTS, Index, Place
-from goku_cli.train.packer import plan_step
+from goku_cli.model.network.flops import step_flops
+from goku_cli.model.network.presets import model_config
+from goku_cli.train.data.batching import plan_step
+from goku_cli.train.data.index import ROWS, TEXTS, Index, TensorRef
+from goku_cli.train.data.sampler import Latents
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--rows", type=int, default=36_000_000)
@@ -56,7 +56,7 @@ def main() -> None:
         before, started = process.memory_full_info().uss, time.monotonic()
         index = Index.open(Path(name))
         latents = Latents(
-            index, None, Path(), Place("", "", 0), seed=0, image_share=0.2, text_dropout=0.1, image_dropout=0.1
+            index, None, Path(), TensorRef("", "", 0), seed=0, image_share=0.2, text_dropout=0.1, image_dropout=0.1
         )
         latents.text = lambda place: torch.zeros(1, 8)
         config = model_config("8b", latent_channels=16, text_dim=2048)

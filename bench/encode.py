@@ -18,9 +18,9 @@ from goku_cli.encode.encode import encode_latents, selected_clips
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.manifest.shards import ShardReader, write_shard
 from goku_cli.manifest.store import Manifest
-from goku_cli.model.codec import load_codec
-from goku_cli.model.diffusers_codec import build
-from goku_cli.model.linear_codec import to_unit
+from goku_cli.model.vae.codec import load_codec
+from goku_cli.model.vae.diffusers_codec import build
+from goku_cli.model.vae.linear_codec import to_unit
 from goku_cli.stage import Quiet
 
 LATENT = (16, 25, 60, 108)

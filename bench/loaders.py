@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 
 from goku_cli.manifest.store import Manifest
-from goku_cli.train.plan import prepare
-from goku_cli.train.ranks import Ranks
-from goku_cli.train.settings import Optimization, Recipe
-from goku_cli.train.tasks import make_task
+from goku_cli.train.distributed.topology import Ranks
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import Recipe, TrainConfig
+from goku_cli.train.tasks.build import make_task
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("manifest", type=Path)
@@ -57,7 +57,7 @@ def padded(task, examples, weight):
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp())
-    recipe = Recipe("flow", Optimization(steps=1, tokens_per_step=options.tokens, lr=1e-3), size=options.size)
+    recipe = Recipe("flow", TrainConfig(steps=1, tokens_per_step=options.tokens, lr=1e-3), size=options.size)
     with Manifest(options.manifest) as manifest:
         run = prepare(manifest, manifest.selection(None), recipe, "bench", folder)
     task = make_task(run.folder, json.loads((run.folder / "recipe.json").read_text()), recipe, Ranks())

@@ -44,20 +44,20 @@ HEAVY = (
 )  # fmt: skip
 """What most tests import, of which none imports the package."""
 EXCLUDED = {
-    "goku_cli/model/attention.py:SHORT": "where one of two equal ways becomes the faster one",
-    "goku_cli/model/guidance.py:BATCH_TOKENS": "a bound for memory",
-    "goku_cli/model/guidance.py:KEY_BYTES": "a bound for memory",
-    "goku_cli/model/guidance.py:_Branches._with_text_keys: 2 * config.layers -> 2 / config.layers": (
+    "goku_cli/model/network/attention.py:SHORT": "where one of two equal ways becomes the faster one",
+    "goku_cli/model/sampling/guidance.py:BATCH_TOKENS": "a bound for memory",
+    "goku_cli/model/sampling/guidance.py:KEY_BYTES": "a bound for memory",
+    "goku_cli/model/sampling/guidance.py:_Branches._with_text_keys: 2 * config.layers -> 2 / config.layers": (
         "what is compared with a bound for memory"
     ),
-    "goku_cli/evaluate/distribution.py:distances: frechet(Normal.of(left_ND), Normal.of(right_ND)) -> "
+    "goku_cli/evaluate/sets/distribution.py:distances: frechet(Normal.of(left_ND), Normal.of(right_ND)) -> "
     "frechet(Normal.of(right_ND), Normal.of(left_ND))": "a distance is the same both ways",
-    "goku_cli/evaluate/video_distance.py:BATCH: 8 -> 9": "clips at once: a bound for memory",
+    "goku_cli/evaluate/sets/fvd.py:BATCH: 8 -> 9": "clips at once: a bound for memory",
     "goku_cli/sample/generate.py:_mode: 1 -> -1": "the channels of a latent, which has as many tokens with any",
-    "goku_cli/train/building.py:_Given._widened: 1 -> -1": "the second dimension of a matrix is its last",
-    "goku_cli/train/data.py:LATENT_BYTES": "a bound for memory",
-    "goku_cli/train/data.py:TEXTS_IN_MEMORY": "a bound for memory",
-    "goku_cli/train/index.py:READ_ROWS": "a bound for memory",
+    "goku_cli/train/distributed/sharded_init.py:_Given._widened: 1 -> -1": "a matrix's second dimension is its last",
+    "goku_cli/train/data/sampler.py:LATENT_BYTES": "a bound for memory",
+    "goku_cli/train/data/sampler.py:TEXTS_IN_MEMORY": "a bound for memory",
+    "goku_cli/train/data/index.py:READ_ROWS": "a bound for memory",
 }
 """Places, or single mutants, that do the same, and why."""
 TOLD = {"say", "_tell", "event", "describe", "flush", "print", "beat", "set_num_threads"}
@@ -212,7 +212,7 @@ def chosen(rooms: list[str], count: int, seed: int) -> tuple[list[Mutant], list[
     """Return mutants by lot, from each room in turn, and those that would be among them but are excluded."""
     drawn = []
     for room in rooms:
-        every = [one for path in sorted((ROOT / "goku_cli" / room).glob("*.py")) for one in mutants(path)]
+        every = [one for path in sorted((ROOT / "goku_cli" / room).rglob("*.py")) for one in mutants(path)]
         random.Random(f"{seed} {room}").shuffle(every)
         drawn.append(every)
     wanted: list[Mutant] = []

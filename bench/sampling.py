@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import torch
 
-from goku_cli.model import guidance
+from goku_cli.model.sampling import guidance
 from goku_cli.sample.generate import Generator, SampleSettings
 from goku_cli.shapes.prompts import benchmark_prompts
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.media.shown import as_drawn, read_shown
+from goku_cli.media.sample_files import as_drawn, read_shown
 
 SIDE, GAP, LINE = 128, 8, 14
 """Pixels: about the longer side of a sample; between samples; from line to line."""

@@ -11,9 +11,9 @@ import logging
 import torch
 from torch._inductor import compile_fx, metrics
 
-from goku_cli.model.packing import pack
-from goku_cli.model.presets import ModelConfig
-from goku_cli.model.transformer import Goku
+from goku_cli.model.network.packing import pack
+from goku_cli.model.network.presets import ModelConfig
+from goku_cli.model.network.transformer import Goku
 
 HEADS, HEAD, SAMPLES = 7, 64, 8
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from goku_cli.manifest.store import Manifest
-from goku_cli.train.plan import prepare
-from goku_cli.train.settings import Optimization, Parallel, Recipe
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import Parallel, Recipe, TrainConfig
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("manifest", type=Path)
@@ -46,15 +46,15 @@ def bare(task, batches) -> None:
 
 
 def main() -> None:
-    from goku_cli.train.engine import start_ranks
-    from goku_cli.train.tasks import make_task
-    from goku_cli.train.worker import Worker
+    from goku_cli.train.distributed.engine import start_ranks
+    from goku_cli.train.tasks.build import make_task
+    from goku_cli.train.trainer import Trainer
 
     os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     os.environ["MASTER_PORT"] = "29511"
     torch.set_num_threads(1)
     start_ranks()
-    train = Optimization(
+    train = TrainConfig(
         steps=options.steps, tokens_per_step=options.tokens, lr=1e-3, eval_every=10**9, save_every=10**9, log_every=10
     )
     recipe = Recipe("flow", train, size=options.size, parallel=Parallel(zero_stage=options.zero))
@@ -63,7 +63,7 @@ def main() -> None:
         run = prepare(manifest, manifest.selection(None), recipe, "bench", folder)
     found = {"bare": [], "trainer": []}
     for _ in range(options.rounds):
-        worker = Worker(run.folder)
+        worker = Trainer(run.folder)
         worker.evaluate = lambda: None
         worker.save = lambda: None
         plain = make_task(run.folder, worker.plan, worker.recipe, worker.ranks)

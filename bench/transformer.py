@@ -23,11 +23,11 @@ import time
 
 import torch
 
-from goku_cli.model.flops import step_flops
-from goku_cli.model.packing import pack
-from goku_cli.model.presets import ModelConfig, Recompute
-from goku_cli.model.transformer import Goku
-from goku_cli.train.packer import cut
+from goku_cli.model.network.flops import step_flops
+from goku_cli.model.network.packing import pack
+from goku_cli.model.network.presets import ModelConfig, Recompute
+from goku_cli.model.network.transformer import Goku
+from goku_cli.train.data.batching import cut
 
 CHANNELS, TEXT_WIDTH, TEXT_TOKENS = 16, 512, 128
 DIMS = {

@@ -1,4 +1,4 @@
-"""What a user can be told: every expected failure is a `GokuError` of one line that says what to type instead."""
+"""Errors shown to a user: every expected failure is a `GokuError`, one line that says what to type instead."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""Where the weights of other people's models lie: one folder, filled by the user, from which nothing is fetched.
+"""Locations of pretrained weights: one folder, filled by the user, from which nothing is fetched.
 
 A part that needs a file asks for it by name and gets its path, or one line that says what is missing, where it was
 looked for and the command that gets it. Nothing falls back to another model.

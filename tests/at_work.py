@@ -22,7 +22,7 @@ def _rank(rank: int, world: int, port: int, work: Callable[..., None], arguments
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), "DS_ACCELERATOR": "cpu",
     }  # fmt: skip
-    from goku_cli.train.engine import start_ranks
+    from goku_cli.train.distributed.engine import start_ranks
 
     torch.set_num_threads(1)
     start_ranks()
@@ -36,10 +36,10 @@ def _rank(rank: int, world: int, port: int, work: Callable[..., None], arguments
 
 def train_all(rank: int, runs: list[Path]) -> None:
     """Train each of these prepared runs to its end, or until it stops by itself."""
-    from goku_cli.train.worker import Worker
+    from goku_cli.train.trainer import Trainer
 
     for run in runs:
-        Worker(run).train()
+        Trainer(run).train()
 
 
 def train_all_parted(rank: int, runs: list[Path]) -> None:
@@ -53,8 +53,8 @@ def as_parted() -> None:
     refuse float32, as it does on a GPU."""
     import torch
 
-    from goku_cli.model.attention import KERNELS
-    from goku_cli.train import engine
+    from goku_cli.model.network.attention import KERNELS
+    from goku_cli.train.distributed import engine
 
     whole = engine.engine_config
 

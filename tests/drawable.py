@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from goku_cli.model.checkpoint import finish, write_weights
-from goku_cli.model.codec import codec_fingerprint
-from goku_cli.model.linear_codec import LinearCodec
-from goku_cli.model.objective import Objective
-from goku_cli.model.presets import model_config
-from goku_cli.model.transformer import Goku
+from goku_cli.model.network.presets import model_config
+from goku_cli.model.network.transformer import Goku
+from goku_cli.model.objective.objective import Objective
+from goku_cli.model.vae.codec import codec_fingerprint
+from goku_cli.model.vae.linear_codec import LinearCodec
+from goku_cli.model.weights.checkpoint import finish, write_weights
 
 
 def random_model(**changes) -> Goku:

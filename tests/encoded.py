@@ -10,7 +10,7 @@ from goku_cli.encode.encode import encode_latents
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.ffmpeg import write_image, write_video
-from goku_cli.model.diffusers_codec import build
+from goku_cli.model.vae.diffusers_codec import build
 from goku_cli.shapes.caption import caption
 from goku_cli.shapes.render import render
 from goku_cli.shapes.scene import draw_scene

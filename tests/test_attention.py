@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goku_cli.errors import UsageError
-from goku_cli.model.attention import KERNELS, SHORT, _alike, _block_mask, packed_attention, resolve
-from goku_cli.model.packing import Sequences
+from goku_cli.model.network.attention import KERNELS, SHORT, _alike, _block_mask, packed_attention, resolve
+from goku_cli.model.network.packing import Sequences
 
 VISION, TEXT = (70, 140, 3, 3, 130), (2, 9, 5, 5, 1)
 

@@ -8,8 +8,16 @@ import pytest
 from goku_cli.benches.prompts import bench_prompts
 from goku_cli.benches.protocol import NAMES, TAKES
 from goku_cli.errors import UsageError
-from goku_cli.evaluate.aggregate import DIMENSIONS, SEMANTIC, TASKS, dpg_score, geneval_overall, outside, vbench_scores
-from goku_cli.evaluate.published import published
+from goku_cli.evaluate.benchmarks.aggregate import (
+    DIMENSIONS,
+    SEMANTIC,
+    TASKS,
+    dpg_score,
+    geneval_overall,
+    outside,
+    vbench_scores,
+)
+from goku_cli.evaluate.benchmarks.published import published
 
 TABLE = published()["vbench"]
 

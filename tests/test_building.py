@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from transformers_small import CONFIG, WAN, awake
 
 from goku_cli.errors import GokuError
-from goku_cli.model.transformer import Goku
-from goku_cli.train.building import build_model
-from goku_cli.train.saving import stretch
+from goku_cli.model.network.transformer import Goku
+from goku_cli.train.distributed.checkpointer import stretch
+from goku_cli.train.distributed.sharded_init import build_model
 
 OPTIONS = [{}, WAN, {"image_condition": True}, {"classes": 5}, {"pooled_text": True, "absolute_positions": True}]
 

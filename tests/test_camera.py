@@ -5,7 +5,7 @@ import pytest
 from films import texture
 from warps import AXES, FPS, seen
 
-from goku_cli.media.camera import Camera, measure_camera
+from goku_cli.media.motion.camera import Camera, measure_camera
 
 STILL = texture(3, 480, 640)
 

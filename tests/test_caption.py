@@ -20,8 +20,8 @@ from goku_cli.caption.prompts import load_prompts
 from goku_cli.caption.settings import CaptionSettings
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.media.camera import Camera
 from goku_cli.media.ffmpeg import write_video
+from goku_cli.media.motion.camera import Camera
 from goku_cli.shapes.render import iter_frames
 from goku_cli.shapes.scene import Scene, Thing
 from goku_cli.wording import clean

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from goku_cli.errors import GokuError, UsageError
-from goku_cli.model import checkpoint
+from goku_cli.model.weights import checkpoint
 
 
 def save(run, step):

@@ -12,12 +12,12 @@ from transformers_small import CONFIG, awake
 
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.model.packing import pack, unpack
-from goku_cli.train.building import build_model
-from goku_cli.train.plan import prepare
-from goku_cli.train.ranks import Ranks
-from goku_cli.train.steps import first_frame, last_frame
-from goku_cli.train.tasks import make_task, nothing
+from goku_cli.model.network.packing import pack, unpack
+from goku_cli.train.data.batches import first_frame, last_frame
+from goku_cli.train.distributed.sharded_init import build_model
+from goku_cli.train.distributed.topology import Ranks
+from goku_cli.train.prepare import prepare
+from goku_cli.train.tasks.build import make_task, nothing
 
 MODEL = {"text_dim": 0, "image_condition": True, "last_frame": True}
 

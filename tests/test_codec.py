@@ -8,9 +8,9 @@ import torch
 from sklearn.decomposition import PCA
 
 from goku_cli.errors import GokuError, UsageError
-from goku_cli.model.codec import Statistics, codec_fingerprint, latent_statistics, load_codec
-from goku_cli.model.linear_codec import LinearCodec, blocks, to_frames, to_unit, unblocks
-from goku_cli.model.text import load_text_encoder
+from goku_cli.model.text.encoders import load_text_encoder
+from goku_cli.model.vae.codec import Statistics, codec_fingerprint, latent_statistics, load_codec
+from goku_cli.model.vae.linear_codec import LinearCodec, blocks, to_frames, to_unit, unblocks
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,13 @@ from goku_cli.ingest.ingest import ingest
 from goku_cli.ingest.rules import load_rules
 from goku_cli.ingest.walk import find_media
 from goku_cli.manifest.store import Manifest
-from goku_cli.media.color import TO_BT709, coding_of, to_rgb
+from goku_cli.media.color.color import TO_BT709, coding_of, to_rgb
 from goku_cli.media.decode import open_decoding
+from goku_cli.media.fast_resize import shrink
 from goku_cli.media.ffmpeg import Cut, cut_video
 from goku_cli.media.frames import read_frames
 from goku_cli.media.orientation import Orientation, orientation_of
-from goku_cli.media.probe import open_image, probe
-from goku_cli.media.shrink import shrink
+from goku_cli.media.probing.probe import open_image, probe
 from goku_cli.media.window import read_windows
 from goku_cli.report.gather import gather
 from goku_cli.report.pictures import player

@@ -26,13 +26,13 @@ from goku_cli.convert.convert import convert
 from goku_cli.convert.exported import vae_config
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.model import checkpoint
-from goku_cli.model.codec import Statistics, codec_fingerprint, load_codec
-from goku_cli.model.linear_codec import LinearCodec
-from goku_cli.model.noise import noise
-from goku_cli.model.packing import pack, unpack
-from goku_cli.model.text import load_text_encoder
-from goku_cli.model.wan_weights import config_from_wan, config_to_wan
+from goku_cli.model.network.packing import pack, unpack
+from goku_cli.model.objective.noise import noise
+from goku_cli.model.text.encoders import load_text_encoder
+from goku_cli.model.vae.codec import Statistics, codec_fingerprint, load_codec
+from goku_cli.model.vae.linear_codec import LinearCodec
+from goku_cli.model.weights import checkpoint
+from goku_cli.model.weights.wan import config_from_wan, config_to_wan
 from goku_cli.sample.generate import Generator, Request, SampleSettings
 
 SHIFT = 3.0

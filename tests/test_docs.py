@@ -12,7 +12,7 @@ import pytest
 from goku_cli.cli.app import app
 from goku_cli.manifest.store import Manifest
 from goku_cli.recipe import packaged, read_toml
-from goku_cli.train.settings import load_recipe
+from goku_cli.train.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = [command.name for command in app.registered_commands] + [

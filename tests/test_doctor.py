@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from goku_cli.checkup import kernels
 from goku_cli.checkup.kernels import check_kernels, check_model, softmax_attention
 from goku_cli.cli.app import app
-from goku_cli.model.attention import KERNELS
+from goku_cli.model.network.attention import KERNELS
 
 CPU = torch.device("cpu")
 

@@ -17,8 +17,8 @@ from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.shards import ShardReader
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.window import crop_to, read_windows
-from goku_cli.model.codec import load_codec
-from goku_cli.model.linear_codec import to_frames, to_unit
+from goku_cli.model.vae.codec import load_codec
+from goku_cli.model.vae.linear_codec import to_frames, to_unit
 from goku_cli.stage import Quiet
 
 

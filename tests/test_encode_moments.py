@@ -16,16 +16,16 @@ from goku_cli.errors import UsageError
 from goku_cli.manifest.shards import ShardReader
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.frames import read_frames
-from goku_cli.model.codec import Statistics
-from goku_cli.model.noise import noise
+from goku_cli.model.objective.noise import noise
+from goku_cli.model.vae.codec import Statistics
 from goku_cli.recipe import build
 from goku_cli.stage import Quiet
-from goku_cli.train.data import Latents
-from goku_cli.train.index import Index, Place
-from goku_cli.train.plan import _vae, prepare
-from goku_cli.train.settings import Optimization, Recipe
+from goku_cli.train.data.index import Index, TensorRef
+from goku_cli.train.data.sampler import Latents
+from goku_cli.train.prepare import _vae, prepare
+from goku_cli.train.recipe import Recipe, TrainConfig
 
-RECIPE = Recipe("flow", Optimization(steps=1, tokens_per_step=100, lr=1e-3), size="nano")
+RECIPE = Recipe("flow", TrainConfig(steps=1, tokens_per_step=100, lr=1e-3), size="nano")
 
 
 def encode(path, selection="small", **given):
@@ -91,7 +91,7 @@ def test_statistics_are_those_of_the_tensors_and_normalize_what_is_trained_on(pa
     assert plan["data"]["statistics"]["std"] == pytest.approx(values.std(1), rel=1e-6)
     index = Index.open(run.folder / "index")
     frozen = build(Statistics, plan["data"]["statistics"], where="plan")
-    data = Latents(index, frozen, path.parent, Place(*plan["null_text"]), seed=0, image_share=0.5, text_dropout=0.0)
+    data = Latents(index, frozen, path.parent, TensorRef(*plan["null_text"]), seed=0, image_share=0.5, text_dropout=0.0)
     for draw in data.draw(0, 200):
         stored = latents(path, newest(path))[index.window(draw.row).key].astype(float)
         expected = (stored - values.mean(1)[:, None, None, None]) / values.std(1)[:, None, None, None]
@@ -104,7 +104,7 @@ def test_a_sample_of_the_posterior_is_keyed_and_has_its_deviation(path):
     plan = json.loads((run.folder / "recipe.json").read_text())
     about = (
         Index.open(run.folder / "index"), build(Statistics, plan["data"]["statistics"], where="plan"), path.parent,
-        Place(*plan["null_text"]),
+        TensorRef(*plan["null_text"]),
     )  # fmt: skip
 
     data = [Latents(*about, seed=0, image_share=0.5, text_dropout=0.0, sample_posterior=s) for s in (True, True, False)]

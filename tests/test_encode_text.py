@@ -15,15 +15,15 @@ from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import Fault, GokuError
 from goku_cli.manifest.shards import ShardReader
 from goku_cli.manifest.store import Manifest
-from goku_cli.model.flops import forward_flops
-from goku_cli.model.packing import pack
-from goku_cli.model.presets import model_config
-from goku_cli.model.text import as_int8, from_stored, load_text_encoder
+from goku_cli.model.network.flops import forward_flops
+from goku_cli.model.network.packing import pack
+from goku_cli.model.network.presets import model_config
+from goku_cli.model.text.encoders import as_int8, from_stored, load_text_encoder
 from goku_cli.stage import Quiet
-from goku_cli.train.plan import prepare
-from goku_cli.train.ranks import Ranks
-from goku_cli.train.settings import Optimization, Recipe
-from goku_cli.train.tasks import make_task
+from goku_cli.train.distributed.topology import Ranks
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import Recipe, TrainConfig
+from goku_cli.train.tasks.build import make_task
 
 
 def test_states_have_the_type_of_latents_and_an_encoder_for_each(tmp_path):
@@ -100,7 +100,7 @@ def test_states_in_bytes_are_off_by_half_a_step_at_most(encoder):
 
 def test_a_run_learns_from_states_in_bytes(tmp_path):
     path = make_encoded(tmp_path, videos=1, images=5)
-    recipe = Recipe("flow", Optimization(steps=1, tokens_per_step=60, lr=1e-3), size="nano")
+    recipe = Recipe("flow", TrainConfig(steps=1, tokens_per_step=60, lr=1e-3), size="nano")
     with Manifest(path) as manifest:
         manifest.begin_run("test", {})
         for kind in ("float32", "int8"):

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from goku_cli.encode.settings import EncodeSettings
-from goku_cli.evaluate.ceiling import eval_ceiling, real_clip
-from goku_cli.evaluate.measure import Wanted
+from goku_cli.evaluate.sample_scores import Wanted
+from goku_cli.evaluate.shapes.ceiling import eval_ceiling, real_clip
 from goku_cli.manifest.store import Manifest
-from goku_cli.media.shown import as_drawn, enlarged, read_shown, write_shown
-from goku_cli.model.checkpoint import finish
-from goku_cli.model.codec import codec_fingerprint
-from goku_cli.model.linear_codec import LinearCodec, to_unit
+from goku_cli.media.sample_files import as_drawn, enlarged, read_shown, write_shown
+from goku_cli.model.vae.codec import codec_fingerprint
+from goku_cli.model.vae.linear_codec import LinearCodec, to_unit
+from goku_cli.model.weights.checkpoint import finish
 from goku_cli.shapes.caption import parse_caption
 from goku_cli.shapes.prompts import benchmark_prompts
 from goku_cli.shapes.render import render

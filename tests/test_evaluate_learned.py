@@ -12,16 +12,17 @@ from PIL import Image
 from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 
 from goku_cli.errors import GokuError, UsageError
-from goku_cli.evaluate import learned, protocols
-from goku_cli.evaluate.alignment import eval_alignment
-from goku_cli.evaluate.diversity import eval_diversity
-from goku_cli.evaluate.footage import fitted, of_folder, of_manifest
-from goku_cli.evaluate.image_distance import eval_images, values
-from goku_cli.evaluate.inception_score import inception_score
-from goku_cli.evaluate.manifold import precision_recall
-from goku_cli.evaluate.measure import read_sample
+from goku_cli.evaluate import protocols
 from goku_cli.evaluate.run import samples_named
-from goku_cli.evaluate.video_distance import eval_fvd
+from goku_cli.evaluate.sample_scores import read_sample
+from goku_cli.evaluate.sets import pretrained_metrics
+from goku_cli.evaluate.sets.clip_score import eval_alignment
+from goku_cli.evaluate.sets.fvd import eval_fvd
+from goku_cli.evaluate.sets.image_metrics import eval_images, values
+from goku_cli.evaluate.sets.inception_score import inception_score
+from goku_cli.evaluate.sets.lpips_diversity import eval_diversity
+from goku_cli.evaluate.sets.precision_recall import precision_recall
+from goku_cli.evaluate.sets.reference_clips import fitted, of_folder, of_manifest
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.ffmpeg import write_video
 from goku_cli.publish import sha256
@@ -290,7 +291,7 @@ def test_the_command_says_what_is_missing_in_one_line(tmp_path, monkeypatch):
     with Manifest(tmp_path / "m.duckdb", create=True) as manifest:
         rows = draw(manifest, textures(2))
         with pytest.raises(UsageError, match="no real clips for fid, fvd; name them"):
-            learned.eval_learned(manifest, "set", rows, ["fid", "fvd", "clip_score"], None, Quiet())
+            pretrained_metrics.eval_learned(manifest, "set", rows, ["fid", "fvd", "clip_score"], None, Quiet())
     monkeypatch.setenv("GOKU_WEIGHTS", str(tmp_path))
     for metric in ("inception_score", "clip_score", "fid"):
         done = goku(tmp_path, "eval", "m.duckdb", "--metric", metric, "--real", "m.duckdb#set")

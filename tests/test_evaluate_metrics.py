@@ -6,15 +6,17 @@ import pytest
 import scipy
 
 from goku_cli.errors import Fault, GokuError
-from goku_cli.evaluate import features, selftest, video
-from goku_cli.evaluate.agreement import motion_agreement
-from goku_cli.evaluate.distribution import distances, features_of
-from goku_cli.evaluate.frechet import Normal, frechet, kid
-from goku_cli.evaluate.interval import interval
-from goku_cli.evaluate.metrics import METRICS, scores, title
-from goku_cli.evaluate.shapes import score_sample
-from goku_cli.media.flow import optical_flow
-from goku_cli.media.motion import asked_motion, with_motion_score
+from goku_cli.evaluate import selftest
+from goku_cli.evaluate.bootstrap import interval
+from goku_cli.evaluate.clips import video
+from goku_cli.evaluate.clips.metrics import METRICS, scores, title
+from goku_cli.evaluate.clips.motion_agreement import motion_agreement
+from goku_cli.evaluate.sets import features
+from goku_cli.evaluate.sets.distribution import distances, features_of
+from goku_cli.evaluate.sets.frechet import Normal, frechet, kid
+from goku_cli.evaluate.shapes.scores import score_sample
+from goku_cli.media.motion.flow import optical_flow
+from goku_cli.media.motion.motion import asked_motion, with_motion_score
 from goku_cli.stage import Quiet
 
 ROW = {"frames": 9, "height": 64, "width": 96, "fps": 8.0}

@@ -12,12 +12,12 @@ from PIL import Image
 
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.evaluate.compare import compare, pair_up
-from goku_cli.evaluate.distribution import eval_distances
-from goku_cli.evaluate.footage import of_manifest
-from goku_cli.evaluate.measure import STAGE
+from goku_cli.evaluate.reconstruction import eval_vae
 from goku_cli.evaluate.run import eval_samples, samples_named
-from goku_cli.evaluate.truth import read_truth
-from goku_cli.evaluate.vae import eval_vae
+from goku_cli.evaluate.sample_scores import STAGE
+from goku_cli.evaluate.sets.distribution import eval_distances
+from goku_cli.evaluate.sets.reference_clips import of_manifest
+from goku_cli.evaluate.shapes.truth import read_truth
 from goku_cli.manifest.store import Manifest
 from goku_cli.report.page import write_scores
 from goku_cli.report.scores import gather_scores

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from goku_cli.evaluate.shapes import (
+from goku_cli.evaluate.shapes.scores import (
     chance_of,
     controls,
     sample_figures,

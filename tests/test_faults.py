@@ -17,12 +17,12 @@ from test_resume import RECIPE, stopped_at, told
 
 from goku_cli.errors import GokuError
 from goku_cli.manifest.store import Manifest
-from goku_cli.model import checkpoint
-from goku_cli.train.plan import prepare
-from goku_cli.train.settings import Faults
-from goku_cli.train.spikes import Spikes
+from goku_cli.model.weights import checkpoint
+from goku_cli.train.logs.spikes import Spikes
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import FaultTolerance
 
-FAULTS = Faults(spike=20.0, spike_after=3, rollback_after=2, restarts=1)
+FAULTS = FaultTolerance(spike=20.0, spike_after=3, rollback_after=2, restarts=1)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def prepared(folder: Path, name: str, faults: Faults = FAULTS, **train: object) -> Path:
+def prepared(folder: Path, name: str, faults: FaultTolerance = FAULTS, **train: object) -> Path:
     recipe = replace(RECIPE, train=replace(RECIPE.train, steps=10, **train), faults=faults)
     with Manifest(folder / "small.duckdb") as manifest:
         return prepare(manifest, "small", recipe, name, folder / "runs").folder
@@ -45,55 +45,56 @@ def events(run: Path) -> list[str]:
 
 def on_a_slow_disk(rank: int, run: Path) -> None:
     """Train while the first rank's disk takes a second for every file: far longer than the steps between two saves."""
-    from goku_cli.train import saving, worker
+    from goku_cli.train import trainer
+    from goku_cli.train.distributed import checkpointer
 
-    quick, patience = saving.save_file, worker.PATIENCE_SECONDS
+    quick, patience = checkpointer.save_file, trainer.PATIENCE_SECONDS
 
     def slow(*arguments: object) -> None:
         time.sleep(1.0 if rank == 0 else 0.0)
         quick(*arguments)
 
-    saving.save_file, worker.PATIENCE_SECONDS = slow, 0.2
-    worker.Worker(run).train()
-    saving.save_file, worker.PATIENCE_SECONDS = quick, patience
+    checkpointer.save_file, trainer.PATIENCE_SECONDS = slow, 0.2
+    trainer.Trainer(run).train()
+    checkpointer.save_file, trainer.PATIENCE_SECONDS = quick, patience
 
 
 def harmed(rank: int, runs: dict[str, Path]) -> None:
     """Train while the loss is not a number, or far too large, on one of the ranks; and on a disk that is full."""
-    from goku_cli.train.worker import Worker
+    from goku_cli.train.trainer import Trainer
 
     def spoil(name: str, steps: tuple[int, ...], factor: float) -> None:
-        worker = Worker(runs[name])
-        loss = worker.task.loss
-        worker.task.loss = lambda model, batch: (
-            loss(model, batch) * (factor if rank == 1 and worker.step in steps and not worker.rollbacks else 1.0)
+        trainer = Trainer(runs[name])
+        loss = trainer.task.loss
+        trainer.task.loss = lambda model, batch: (
+            loss(model, batch) * (factor if rank == 1 and trainer.step in steps and not trainer.rollbacks else 1.0)
         )
-        worker.train()
+        trainer.train()
 
     spoil("nan", (4,), float("nan"))
     spoil("spike", (6, 7), 1e6)
-    worker = Worker(runs["full"])
-    save = worker.save
+    trainer = Trainer(runs["full"])
+    save = trainer.save
 
     def on_a_full_disk() -> None:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if worker.step == 6 and rank == 1:
+        if trainer.step == 6 and rank == 1:
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
         save()
-        worker.saver.wait()
+        trainer.checkpointer.wait()
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    worker.save = on_a_full_disk
-    worker.train()
+    trainer.save = on_a_full_disk
+    trainer.train()
     on_a_slow_disk(rank, runs["slow"])
     for name in ("always", "never saved"):
-        worker = Worker(runs[name])
-        loss = worker.task.loss
-        worker.task.loss = lambda model, batch, worker=worker, loss=loss: (
-            loss(model, batch) * (float("nan") if worker.step > 3 else 1.0)
+        trainer = Trainer(runs[name])
+        loss = trainer.task.loss
+        trainer.task.loss = lambda model, batch, trainer=trainer, loss=loss: (
+            loss(model, batch) * (float("nan") if trainer.step > 3 else 1.0)
         )
         with pytest.raises(GokuError, match="steps in a row were left out.*not finite.*lower lr"):
-            worker.train()
+            trainer.train()
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +174,7 @@ def test_ranks_that_hang_are_started_again(folder):
     printed, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert printed.strip().endswith("step-000060")
-    assert "no rank gave a sign of life for 10 s: rank 0 in step" in said
+    assert "no heartbeat from any rank for 10 s: rank 0 in step" in said
     assert "starting again from the newest checkpoint (1 of 2)" in said
 
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goku_cli.model import ddpm, flow, process
-from goku_cli.model.objective import Objective
+from goku_cli.model.objective import ddpm, flow, process
+from goku_cli.model.objective.objective import Objective
 
 
 def test_time_runs_from_noise_to_data():

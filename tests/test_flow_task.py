@@ -16,26 +16,26 @@ from hypothesis import strategies as st
 from goku_cli.errors import GokuError
 from goku_cli.manifest.shards import ShardReader, checksum, write_shard
 from goku_cli.manifest.store import Manifest
-from goku_cli.model.checkpoint import finish, write_weights
-from goku_cli.model.codec import Statistics
-from goku_cli.model.flops import step_flops
-from goku_cli.model.objective import Objective
-from goku_cli.model.packing import patchify
-from goku_cli.model.presets import ModelConfig
-from goku_cli.model.transformer import Goku
+from goku_cli.model.network.flops import step_flops
+from goku_cli.model.network.packing import patchify
+from goku_cli.model.network.presets import ModelConfig
+from goku_cli.model.network.transformer import Goku
+from goku_cli.model.objective.objective import Objective
+from goku_cli.model.vae.codec import Statistics
+from goku_cli.model.weights.checkpoint import finish, write_weights
 from goku_cli.recipe import build
-from goku_cli.train import ahead
-from goku_cli.train.data import Latents, Order
-from goku_cli.train.flow_task import FlowTask
-from goku_cli.train.index import Index, Place
-from goku_cli.train.plan import prepare
-from goku_cli.train.ranks import Ranks
-from goku_cli.train.settings import Flow, Optimization, Recipe
-from goku_cli.train.steps import Steps
-from goku_cli.train.tasks import make_task
+from goku_cli.train.data import prefetch
+from goku_cli.train.data.batches import Steps
+from goku_cli.train.data.index import Index, TensorRef
+from goku_cli.train.data.sampler import EpochSampler, Latents
+from goku_cli.train.distributed.topology import Ranks
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import Flow, Recipe, TrainConfig
+from goku_cli.train.tasks.build import make_task
+from goku_cli.train.tasks.flow import FlowTask
 
 DATA = Objective(predicts="data")
-RECIPE = Recipe("flow", Optimization(steps=4, tokens_per_step=200, lr=1e-3), size="nano", flow=Flow(text_dropout=0.3))
+RECIPE = Recipe("flow", TrainConfig(steps=4, tokens_per_step=200, lr=1e-3), size="nano", flow=Flow(text_dropout=0.3))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def run(tmp_path_factory):
 def of(run, index=None, root=None, **settings):
     """What a step of a run is drawn from, with other rows or another folder of shards."""
     frozen = build(Statistics, json.loads((run.folder / "recipe.json").read_text())["data"]["statistics"], where="plan")
-    chosen = {"null_text": Place("", "", 0), "seed": 0, "image_share": 0.5, "text_dropout": 0.0} | settings
+    chosen = {"null_text": TensorRef("", "", 0), "seed": 0, "image_share": 0.5, "text_dropout": 0.0} | settings
     index = index or Index.open(run.folder / "index")
     return Latents(index, frozen, root or run.folder.parent.parent, chosen.pop("null_text"), **chosen)
 
@@ -61,7 +61,7 @@ def other(index, **columns):
 def task(run, rank=0, world=1, sequence=1, objective=None, **settings):
     plan = json.loads((run.folder / "recipe.json").read_text())
     recipe = replace(RECIPE, train=replace(RECIPE.train, **settings))
-    latents = of(run, null_text=Place(*plan["null_text"]), text_dropout=0.3)
+    latents = of(run, null_text=TensorRef(*plan["null_text"]), text_dropout=0.3)
     ranks = Ranks(rank, world, sequence)
     config = build(ModelConfig, plan["model"], where="plan")
     made = FlowTask(Steps(recipe, config, objective or Objective(), latents, ranks), Goku(config))
@@ -222,7 +222,7 @@ def test_a_step_is_what_somebody_would_take_who_draws_one_by_one(kinds, share, s
     image, tokens = (np.array(column) for column in zip(*kinds, strict=True))
     rows = {"image": image, "tokens": tokens, "held_out": np.zeros(len(kinds), bool), "weight": np.ones(len(kinds))}
     index = Index(rows, {}, {"shapes": [[1, 1, 2, 2]]})
-    latents = Latents(index, None, Path(), Place("", "", 0), seed=1, image_share=share, text_dropout=0.0)
+    latents = Latents(index, None, Path(), TensorRef("", "", 0), seed=1, image_share=share, text_dropout=0.0)
     orders = [order.from_on(0, 2000).tolist() if len(order) else [] for order in latents._orders]
     share = share if image.any() and not image.all() else float(image.all())
     drawn, spent = [0, 0], [0, 0]
@@ -326,13 +326,13 @@ def test_rows_are_drawn_by_their_weight(run):
 
 
 def test_an_epoch_has_every_row_as_often_as_its_weight_says():
-    order = Order(np.arange(100, 110), np.array([1.0] * 8 + [2.5, 0.5]), 0, "test")
+    order = EpochSampler(np.arange(100, 110), np.array([1.0] * 8 + [2.5, 0.5]), 0, "test")
     epochs = [order.from_on(n * 10, 10).tolist() for n in range(200)]
     assert all(epoch.count(row) in (0, 1, 2, 3) for epoch in epochs for row in order._rows)
     mean = {row: sum(epoch.count(row) for epoch in epochs) / 200 for row in range(100, 110)}
     share = 10 / 11
     assert mean == pytest.approx({**dict.fromkeys(range(100, 108), share), 108: 2.5 * share, 109: 0.5 * share}, abs=0.1)
-    even = Order(np.arange(7), np.ones(7), 0, "even")
+    even = EpochSampler(np.arange(7), np.ones(7), 0, "even")
     assert sorted(even.from_on(7, 7)) == list(range(7))
     assert even.from_on(3, 16).tolist() == [int(even.from_on(at, 1)[0]) for at in range(3, 19)]  # across epochs
     assert len(even.from_on(3, 0)) == 0
@@ -364,8 +364,8 @@ class Counted:
 def test_processes_take_turns_from_whatever_step_they_begin(monkeypatch, first):
     turns, wanted = [], list(range(first, first + 7))
     for number in range(3):
-        monkeypatch.setattr(ahead, "get_worker_info", lambda number=number: SimpleNamespace(id=number))
+        monkeypatch.setattr(prefetch, "get_worker_info", lambda number=number: SimpleNamespace(id=number))
         steps = Counted()
-        turns.append(list(ahead._Turns(steps, first, first + 7, 3)))
+        turns.append(list(prefetch._Turns(steps, first, first + 7, 3)))
         assert steps.drawn == wanted
     assert [step for turn in itertools.zip_longest(*turns) for step in turn if step is not None] == wanted

@@ -14,24 +14,24 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from goku_cli.errors import GokuError, UsageError
-from goku_cli.model.flops import forward_flops, recomputed_flops
-from goku_cli.model.packing import Pack, Sequences, pack
-from goku_cli.model.presets import ModelConfig, Recompute, model_config
-from goku_cli.model.transformer import Goku
-from goku_cli.train import memory
-from goku_cli.train.average import Averages
-from goku_cli.train.engine import make_engine
-from goku_cli.train.fitting import advice, check_fits
-from goku_cli.train.forecast import Machine, Plan
-from goku_cli.train.fragments import Fragments
-from goku_cli.train.hardware import GPUS, recognized
-from goku_cli.train.lengths import plan_of_sizes
-from goku_cli.train.optimizer import make_optimizer
-from goku_cli.train.outlook import compared
-from goku_cli.train.settings import Flow, Lora, Optimization, Parallel, Recipe
+from goku_cli.model.network.flops import forward_flops, recomputed_flops
+from goku_cli.model.network.packing import Pack, Sequences, pack
+from goku_cli.model.network.presets import ModelConfig, Recompute, model_config
+from goku_cli.model.network.transformer import Goku
+from goku_cli.train.distributed.ema import EmaWeights
+from goku_cli.train.distributed.engine import make_engine
+from goku_cli.train.distributed.optimizer import make_optimizer
+from goku_cli.train.distributed.weight_shards import WeightShards
+from goku_cli.train.forecast import memory
+from goku_cli.train.forecast.accuracy import compared
+from goku_cli.train.forecast.forecast import Machine, Plan
+from goku_cli.train.forecast.gpus import GPUS, recognized
+from goku_cli.train.forecast.suggestions import advice, check_fits
+from goku_cli.train.forecast.workload import plan_of_sizes
+from goku_cli.train.recipe import Flow, Lora, Parallel, Recipe, TrainConfig
 
 CONFIG = model_config("tiny", latent_channels=4, text_dim=96)
-RECIPE = Recipe("flow", size="2b", train=Optimization(1000, 2_000_000, 1e-4, max_tokens=45_000, bf16=True))
+RECIPE = Recipe("flow", size="2b", train=TrainConfig(1000, 2_000_000, 1e-4, max_tokens=45_000, bf16=True))
 
 
 @contextlib.contextmanager
@@ -175,8 +175,8 @@ def states_of_engines(rank, folder):
         model = Goku(ENGINE)
         optimizer = make_optimizer(model, recipe.train)
         engine = make_engine(model, optimizer, recipe)
-        fragments = Fragments(engine, optimizer, stage, rank, 2)
-        averages = Averages(fragments, recipe.train)
+        fragments = WeightShards(engine, optimizer, stage, rank, 2)
+        averages = EmaWeights(fragments, recipe.train)
         parameters = list(model.parameters())
         engine.set_gradient_accumulation_boundary(stage == 2)  # before the last pack of a step, gradients are held
         engine.backward(engine(pack([torch.randn(4, 1, 4, 4)], [torch.randn(5, 96)]), torch.rand(1)).square().sum())
@@ -347,7 +347,7 @@ def test_the_end_of_a_run_says_what_was_foretold(tmp_path):
     lines = [{"step": 1, "held_out_loss": 1.0}, {"step": 10, "steps_per_second": 4.0, "memory_bytes": 2**30}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     told = compared(tmp_path)
-    assert "0.25 s a step where 0.5 s were foretold at an MFU of 35%" in told
+    assert "0.25 s a step where 0.5 s were predicted at an MFU of 35%" in told
     assert "1.0 GiB of a GPU where 2.0 GiB" in told
     (tmp_path / "forecast.json").write_text(json.dumps({"memory_bytes": 1}))  # without a GPU
     assert compared(tmp_path) == ""

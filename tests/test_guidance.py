@@ -8,15 +8,15 @@ import pytest
 import torch
 from drawable import random_model
 
-from goku_cli.model.flow import guide
-from goku_cli.model.guidance import Condition, Guidance, draw
-from goku_cli.model.noise import noise
-from goku_cli.model.objective import Objective
-from goku_cli.model.packing import pack, unpack
-from goku_cli.model.process import sampling_times
-from goku_cli.model.shift import ShiftLaw
-from goku_cli.model.solvers import SOLVERS
-from goku_cli.model.transformer import Goku
+from goku_cli.model.network.packing import pack, unpack
+from goku_cli.model.network.transformer import Goku
+from goku_cli.model.objective.flow import guide
+from goku_cli.model.objective.noise import noise
+from goku_cli.model.objective.objective import Objective
+from goku_cli.model.objective.process import sampling_times
+from goku_cli.model.objective.shift import ShiftLaw
+from goku_cli.model.sampling.guidance import Condition, Guidance, draw
+from goku_cli.model.sampling.solvers import SOLVERS
 
 CPU = torch.device("cpu")
 PLAIN = Guidance(steps=4, strength=3.0, solver="euler")

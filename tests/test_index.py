@@ -9,14 +9,14 @@ from encoded import make_encoded
 
 from goku_cli.errors import GokuError
 from goku_cli.manifest.store import Manifest
-from goku_cli.model.packing import token_count
-from goku_cli.train import index as module
-from goku_cli.train.index import Index, Place, Window, write_index
-from goku_cli.train.plan import prepare
+from goku_cli.model.network.packing import token_count
+from goku_cli.train.data import index as module
+from goku_cli.train.data.index import Index, TensorRef, Window, write_index
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import Recipe, TrainConfig
 from goku_cli.train.runs import samples
-from goku_cli.train.settings import Optimization, Recipe
 
-RECIPE = Recipe("flow", Optimization(steps=1, tokens_per_step=60, lr=1e-3), size="nano")
+RECIPE = Recipe("flow", TrainConfig(steps=1, tokens_per_step=60, lr=1e-3), size="nano")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_every_row_and_text_is_found_again(run, tmp_path, monkeypatch, piece):
         assert (of["image"], of["held_out"]) == (row["frames"] == 1, row["held_out"])
         texts = range(of["first"], of["first"] + of["texts"])
         places = zip(row["text_shards"], row["text_keys"], row["text_crcs"], strict=True)
-        assert [index.text(n) for n in texts] == [Place(*place) for place in places]
+        assert [index.text(n) for n in texts] == [TensorRef(*place) for place in places]
         assert index.texts["tokens"][texts].tolist() == row["text_tokens"]
         assert [index.names["sources"][n] for n in index.texts["source"][texts]] == row["text_sources"]
 

@@ -13,7 +13,7 @@ from goku_cli.balance.look import four_frames
 from goku_cli.caption.clip import Clip
 from goku_cli.encode.clip import clip_windows
 from goku_cli.encode.settings import EncodeSettings
-from goku_cli.evaluate.footage import filmed_frames, of_manifest
+from goku_cli.evaluate.sets.reference_clips import filmed_frames, of_manifest
 from goku_cli.filter.sampled import sample
 from goku_cli.ingest.ingest import PROBE_VERSION, ingest
 from goku_cli.ingest.rules import load_rules
@@ -21,7 +21,7 @@ from goku_cli.ingest.walk import find_media
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.ffmpeg import write_video
 from goku_cli.media.frames import read_frames
-from goku_cli.media.probe import probe
+from goku_cli.media.probing.probe import probe
 from goku_cli.split.settings import SplitSettings, WriteSettings
 from goku_cli.split.split import PENDING, Job, split, split_source
 from goku_cli.split.write import write_clips

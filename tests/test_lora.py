@@ -11,13 +11,13 @@ from test_resume import RECIPE
 
 from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.model import checkpoint
-from goku_cli.model.presets import ModelConfig
-from goku_cli.model.transformer import Goku
+from goku_cli.model.network.presets import ModelConfig
+from goku_cli.model.network.transformer import Goku
+from goku_cli.model.weights import checkpoint
 from goku_cli.recipe import build
-from goku_cli.train.lora import add_adapters, merged, write_merged
-from goku_cli.train.plan import prepare
-from goku_cli.train.settings import Lora, Parallel
+from goku_cli.train.distributed.lora import add_adapters, merged, write_merged
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import Lora, Parallel
 
 LORA = Lora(rank=2, alpha=4.0)
 

@@ -13,7 +13,7 @@ from goku_cli.errors import Fault, GokuError
 from goku_cli.media.ffmpeg import Cut, count_frames, cut_video, executable, write_video
 from goku_cli.media.frames import fit, read_frames
 from goku_cli.media.layout import layout, similarity
-from goku_cli.media.probe import probe
+from goku_cli.media.probing.probe import probe
 
 
 @pytest.fixture(scope="module")

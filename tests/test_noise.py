@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goku_cli.model.noise import noise, stream
+from goku_cli.model.objective.noise import noise, stream
 
 keys = st.lists(st.integers(0, 2**64) | st.text(), min_size=1, max_size=4)
 

@@ -11,12 +11,12 @@ from diffusers.training_utils import compute_density_for_timestep_sampling
 from scipy import stats
 
 from goku_cli.errors import UsageError
-from goku_cli.model import ddpm, process
-from goku_cli.model.objective import Density, Objective
-from goku_cli.model.shift import ShiftLaw
+from goku_cli.model.objective import ddpm, process
+from goku_cli.model.objective.objective import Density, Objective
+from goku_cli.model.objective.shift import ShiftLaw
 from goku_cli.recipe import build, changes
 from goku_cli.sample.generate import objective_of
-from goku_cli.train.settings import Recipe
+from goku_cli.train.recipe import Recipe
 
 DATA = Objective(predicts="data")
 PLAIN = ShiftLaw(1.0, spatial=0.0, temporal=0.0)

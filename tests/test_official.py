@@ -19,15 +19,15 @@ from typer.testing import CliRunner
 from goku_cli.benches.prompts import bench_prompts
 from goku_cli.cli.app import app
 from goku_cli.errors import GokuError, UsageError
-from goku_cli.evaluate.aggregate import DIMENSIONS, vbench_scores
-from goku_cli.evaluate.coverage import Coverage, Take, covered
-from goku_cli.evaluate.imported import read_guided, read_results
-from goku_cli.evaluate.layouts import LAYOUTS, write_layout, write_npz
-from goku_cli.evaluate.plot import write_bars
-from goku_cli.evaluate.published import beside
-from goku_cli.evaluate.totals import keep
+from goku_cli.evaluate.benchmarks.aggregate import DIMENSIONS, vbench_scores
+from goku_cli.evaluate.benchmarks.coverage import Coverage, Take, covered
+from goku_cli.evaluate.benchmarks.layouts import LAYOUTS, write_layout, write_npz
+from goku_cli.evaluate.benchmarks.official_results import read_guided, read_results
+from goku_cli.evaluate.benchmarks.plot import write_bars
+from goku_cli.evaluate.benchmarks.published import beside
+from goku_cli.evaluate.benchmarks.totals import keep
 from goku_cli.manifest.store import Manifest
-from goku_cli.media.shown import write_shown
+from goku_cli.media.sample_files import write_shown
 
 VBENCH = [
     {"prompt_en": "a person is juggling - balls, fast", "dimension": ["human_action", "color"]},

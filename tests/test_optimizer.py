@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers_small import CONFIG, WAN, awake
 
-from goku_cli.train.optimizer import learning_rate, make_optimizer
-from goku_cli.train.settings import Optimization
+from goku_cli.train.distributed.optimizer import learning_rate, make_optimizer
+from goku_cli.train.recipe import TrainConfig
 
-SETTINGS = Optimization(steps=100, tokens_per_step=1, lr=0.1, weight_decay=0.5, warmup=10)
+SETTINGS = TrainConfig(steps=100, tokens_per_step=1, lr=0.1, weight_decay=0.5, warmup=10)
 
 
 def stepped(settings, guard=True):

@@ -3,8 +3,8 @@
 import pytest
 
 from goku_cli.errors import UsageError
-from goku_cli.train.hosts import read_hosts
-from goku_cli.train.outer import place
+from goku_cli.train.launch.external import place
+from goku_cli.train.launch.hostfile import read_hosts
 
 SLURM = {"SLURM_STEP_NUM_TASKS": "16", "SLURM_PROCID": "9", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "4321"}
 MPI = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_LOCAL_RANK": "3"}

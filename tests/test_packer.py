@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from goku_cli.errors import UsageError
-from goku_cli.model.flops import forward_flops, step_flops
-from goku_cli.model.presets import model_config
-from goku_cli.train.packer import advice, plan_step
+from goku_cli.model.network.flops import forward_flops, step_flops
+from goku_cli.model.network.presets import model_config
+from goku_cli.train.data.batching import advice, plan_step
 
 lengths = st.lists(st.integers(1, 400), min_size=1, max_size=40)
 GOKU_2B = model_config("2b", latent_channels=16, text_dim=2048)
@@ -100,7 +100,7 @@ def test_flops_are_those_of_the_matrix_products():
     from torch.utils.flop_counter import FlopCounterMode
     from transformers_small import CONFIG, awake
 
-    from goku_cli.model.packing import pack
+    from goku_cli.model.network.packing import pack
 
     model = awake(dtype=torch.float32)
     packed = pack([torch.randn(4, 3, 8, 12)], [torch.randn(7, 12)])

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers_small import CONFIG, awake
 
-from goku_cli.model.packing import FEW_RUNS, Sequences, grid_positions, pack, patchify, token_count, unpack, unpatchify
+from goku_cli.model.network.packing import (
+    FEW_RUNS,
+    Sequences,
+    grid_positions,
+    pack,
+    patchify,
+    token_count,
+    unpack,
+    unpatchify,
+)
 
 shapes = st.tuples(st.just(4), st.integers(1, 3), st.sampled_from([2, 4, 6]), st.sampled_from([2, 4]))
 samples = st.lists(st.tuples(shapes, st.integers(1, 9)), min_size=1, max_size=5)

@@ -13,13 +13,13 @@ from at_work import ranks_do, train_all_parted
 from encoded import make_encoded
 
 from goku_cli.manifest.store import Manifest
-from goku_cli.model.presets import POLICIES, Recompute
-from goku_cli.train.plan import prepare
-from goku_cli.train.settings import Optimization, Parallel, Recipe, Watch
+from goku_cli.model.network.presets import POLICIES, Recompute
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import LoggingConfig, Parallel, Recipe, TrainConfig
 
 RECIPE = Recipe(
-    "flow", size="nano", watch=Watch(preview_every=2, prompts=("a red circle",), preview_steps=1),
-    train=Optimization(
+    "flow", size="nano", watch=LoggingConfig(preview_every=2, prompts=("a red circle",), preview_steps=1),
+    train=TrainConfig(
         steps=2, tokens_per_step=120, lr=3e-3, warmup=1, save_every=2, log_every=1, eval_every=2, max_tokens=60
     ),
 )  # fmt: skip

@@ -23,7 +23,7 @@ from in_process import goku
 
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.media.shown import read_shown
+from goku_cli.media.sample_files import read_shown
 from goku_cli.sample.generate import Generator
 from goku_cli.sample.play import Asked, Player
 

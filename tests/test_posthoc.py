@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from goku_cli.errors import UsageError
-from goku_cli.model.posthoc import coefficients, exponent_of, share
+from goku_cli.model.weights.posthoc import coefficients, exponent_of, share
 
 
 def averages(walk: np.ndarray, length: float) -> np.ndarray:

@@ -12,16 +12,16 @@ from in_process import goku
 from test_resume import RECIPE, told
 
 from goku_cli.manifest.store import Manifest
-from goku_cli.media.shown import enlarged, write_shown
-from goku_cli.model import checkpoint
-from goku_cli.model.objective import Objective
+from goku_cli.media.sample_files import enlarged, write_shown
+from goku_cli.model.objective.objective import Objective
+from goku_cli.model.weights import checkpoint
 from goku_cli.sample.generate import Generator, SampleSettings
-from goku_cli.train.plan import prepare
-from goku_cli.train.settings import Lora, Watch
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import LoggingConfig, Lora
 
 DATA = Objective(predicts="data")
 TRAIN = replace(RECIPE.train, steps=6, save_every=6, eval_every=6)
-WATCH = Watch(preview_every=6, prompts=("a red circle",), preview_steps=2)
+WATCH = LoggingConfig(preview_every=6, prompts=("a red circle",), preview_steps=2)
 BEGUN = """
 kind = "flow"
 init_from = "{}"

@@ -15,17 +15,17 @@ from encoded import make_encoded
 from goku_cli.encode.encode import encode_latents
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.manifest.store import Manifest
-from goku_cli.model import checkpoint
-from goku_cli.model.transformer import Goku
+from goku_cli.model.network.transformer import Goku
+from goku_cli.model.weights import checkpoint
 from goku_cli.recipe import packaged, read_toml
 from goku_cli.stage import Quiet
-from goku_cli.train import worker
-from goku_cli.train.fitting import check_fits
-from goku_cli.train.forecast import Machine
-from goku_cli.train.lengths import plan_of_sizes
-from goku_cli.train.outlook import compared
-from goku_cli.train.plan import prepare
-from goku_cli.train.settings import load_recipe, sized_model
+from goku_cli.train import trainer
+from goku_cli.train.forecast.accuracy import compared
+from goku_cli.train.forecast.forecast import Machine
+from goku_cli.train.forecast.suggestions import check_fits
+from goku_cli.train.forecast.workload import plan_of_sizes
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import load_recipe, sized_model
 
 FOLDER = packaged()
 TRAINING = [path for path in sorted(FOLDER.rglob("*.toml")) if "train" in read_toml(path)]
@@ -77,8 +77,8 @@ def climb(_rank: int, folder: Path) -> None:
         with Manifest(Path(f"ladder/{name}.duckdb")) as manifest:
             run = prepare(manifest, "small", load_recipe(Path(path.name)), path.stem, Path("ladder/runs"))
         if path == TOY[-1]:
-            worker.gpu_here = lambda: "rtx-4090"  # as if it were one that is known
-        assert worker.Worker(run.folder).train()
+            trainer.gpu_here = lambda: "rtx-4090"  # as if it were one that is known
+        assert trainer.Trainer(run.folder).train()
 
 
 def test_the_toy_ladder_from_end_to_end(tmp_path):
@@ -98,7 +98,7 @@ def test_the_toy_ladder_from_end_to_end(tmp_path):
     assert config["objective"]["shift"]["base"] == 4.0  # stage 1 said it, and the others began with stage 1
     foretold = [json.loads((run / "forecast.json").read_text()) for run in runs]
     assert ["memory_bytes" in one for one in foretold] == [False, False, False, True]  # of a CPU nothing is foretold
-    assert "were foretold at an MFU of 35%" in compared(runs[-1])
+    assert "were predicted at an MFU of 35%" in compared(runs[-1])
     logged = [json.loads(line) for line in (runs[-1] / "metrics.jsonl").read_text().splitlines()]
     line = next(line for line in logged if "mfu" in line)
     assert line["mfu"] == line["flops_per_second"] / 165.2e12
@@ -129,12 +129,12 @@ def take_stages(rank: int, folder: Path) -> None:
                 prepare(manifest, "small", load_recipe(Path(path.name)), path.stem, runs)
         torch.distributed.barrier()
         (run,) = runs.glob(f"{path.stem}-*")
-        assert worker.Worker(run).train()
+        assert trainer.Trainer(run).train()
         torch.distributed.barrier()
         if rank == 0:
             (run / "step-000003").rename(run / "whole")
         torch.distributed.barrier()
-        assert worker.Worker(run).train()
+        assert trainer.Trainer(run).train()
         torch.distributed.barrier()
 
 

@@ -13,7 +13,7 @@ from films import film, jpeg
 from PIL import Image, ImageSequence
 
 from goku_cli.manifest.store import Manifest
-from goku_cli.media.shown import enlarged, write_shown
+from goku_cli.media.sample_files import enlarged, write_shown
 from goku_cli.report.charts import histogram, plot
 from goku_cli.report.funnel import funnel
 from goku_cli.report.page import write_report

@@ -11,14 +11,14 @@ from encoded import make_encoded
 
 from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.train.plan import prepare
-from goku_cli.train.settings import Flow, Optimization, Parallel, Recipe
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import Flow, Parallel, Recipe, TrainConfig
 
 STEPS = 9
 STOPS = (1, 5, 8)
 RECIPE = Recipe(
     "flow", size="nano", flow=Flow(text_dropout=0.3, image_share=0.5),
-    train=Optimization(
+    train=TrainConfig(
         steps=STEPS, tokens_per_step=120, lr=3e-3, warmup=2, ema=(0.9, 0.99), save_every=1, keep=99, log_every=1,
         eval_every=4, max_tokens=60,
     ),

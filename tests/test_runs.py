@@ -14,12 +14,12 @@ from test_train import goku
 
 from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.model.objective import Objective
-from goku_cli.model.presets import Recompute
-from goku_cli.train.plan import prepare
-from goku_cli.train.settings import Faults, Optimization, Parallel, Recipe, Watch
+from goku_cli.model.network.presets import Recompute
+from goku_cli.model.objective.objective import Objective
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import FaultTolerance, LoggingConfig, Parallel, Recipe, TrainConfig
 
-TRAIN = Optimization(steps=4, tokens_per_step=120, lr=1e-3, warmup=2, save_every=4, eval_every=4, log_every=1)
+TRAIN = TrainConfig(steps=4, tokens_per_step=120, lr=1e-3, warmup=2, save_every=4, eval_every=4, log_every=1)
 RECIPE = Recipe("flow", TRAIN, size="nano")
 
 
@@ -53,7 +53,7 @@ def trained(**changes) -> Recipe:
     [
         trained(max_tokens=60, save_every=1, log_every=2, eval_every=1, keep=9, keep_every=2),
         trained(recompute=Recompute("full"), compile=True, attention="sdpa"),
-        replace(RECIPE, parallel=Parallel(2), faults=Faults(restarts=9), watch=Watch(tensorboard=True)),
+        replace(RECIPE, parallel=Parallel(2), faults=FaultTolerance(restarts=9), watch=LoggingConfig(tensorboard=True)),
     ],
     ids=["steps' sizes and saving", "memory and kernels", "tables"],
 )

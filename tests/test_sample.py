@@ -20,13 +20,13 @@ from safetensors.numpy import load_file
 
 from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.media.shown import read_about, read_shown
-from goku_cli.model.checkpoint import finish
-from goku_cli.model.codec import codec_fingerprint
-from goku_cli.model.linear_codec import LinearCodec
-from goku_cli.model.packing import pack
-from goku_cli.model.presets import model_config
-from goku_cli.model.transformer import Goku
+from goku_cli.media.sample_files import read_about, read_shown
+from goku_cli.model.network.packing import pack
+from goku_cli.model.network.presets import model_config
+from goku_cli.model.network.transformer import Goku
+from goku_cli.model.vae.codec import codec_fingerprint
+from goku_cli.model.vae.linear_codec import LinearCodec
+from goku_cli.model.weights.checkpoint import finish
 from goku_cli.publish import sha256
 from goku_cli.sample.conditions import cropped_share
 from goku_cli.sample.generate import THRESHOLDS, Generator

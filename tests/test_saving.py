@@ -9,13 +9,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from goku_cli.errors import GokuError
-from goku_cli.model.checkpoint import verify
-from goku_cli.train.average import Averages
-from goku_cli.train.fragments import Fragments
-from goku_cli.train.saving import STATE, Saver, restore, snapshot
-from goku_cli.train.settings import Optimization
+from goku_cli.model.weights.checkpoint import verify
+from goku_cli.train.distributed.checkpointer import STATE, Checkpointer, restore, snapshot
+from goku_cli.train.distributed.ema import EmaWeights
+from goku_cli.train.distributed.weight_shards import WeightShards
+from goku_cli.train.recipe import TrainConfig
 
-SETTINGS = Optimization(steps=9, tokens_per_step=1, lr=0.1, ema=(0.9, 0.5))
+SETTINGS = TrainConfig(steps=9, tokens_per_step=1, lr=0.1, ema=(0.9, 0.5))
 
 
 class Held:
@@ -26,17 +26,17 @@ class Held:
         self.model = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3, bias=False))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), SETTINGS.lr)
         engine = SimpleNamespace(module=self.model, optimizer=None)
-        self.fragments = Fragments(engine, self.optimizer, 0, rank, world)
-        self.averages = Averages(self.fragments, SETTINGS)
+        self.weight_shards = WeightShards(engine, self.optimizer, 0, rank, world)
+        self.ema = EmaWeights(self.weight_shards, SETTINGS)
         for step in range(steps):
             self.model(torch.randn(4, 5)).square().sum().backward()
             self.optimizer.step()
-            self.averages.update(step + 1)
+            self.ema.update(step + 1)
 
     def tensors(self):
-        averages = {f"{name} {i}": x for name, every in self.averages.values.items() for i, x in enumerate(every)}
+        averages = {f"{name} {i}": x for name, every in self.ema.values.items() for i, x in enumerate(every)}
         weights = {name: x.detach() for name, x in self.model.named_parameters()}
-        return {name: x.flatten() for name, x in (weights | averages | self.fragments.states()).items()}
+        return {name: x.flatten() for name, x in (weights | averages | self.weight_shards.states()).items()}
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +46,10 @@ def saved(tmp_path_factory):
     savers = []
     for rank in (0, 1):
         held = Held(rank, 2)
-        savers.append(Saver(run, rank, 2, {name: p.shape for name, p in held.model.named_parameters()}, 2, 0))
+        savers.append(Checkpointer(run, rank, 2, {name: p.shape for name, p in held.model.named_parameters()}, 2, 0))
         torch.manual_seed(10 + rank)
-        taken = snapshot(4, held.fragments, held.averages, {"own": torch.full((3,), float(rank))})
-        savers[rank].start(taken, lambda folder: {"kind": "flow"}, {"optimizer_steps": held.fragments.steps()})
+        taken = snapshot(4, held.weight_shards, held.ema, {"own": torch.full((3,), float(rank))})
+        savers[rank].start(taken, lambda folder: {"kind": "flow"}, {"optimizer_steps": held.weight_shards.steps()})
     for saver in savers:
         saver.wait(60)
     assert [(saver.problem, saver.busy, saver.pending) for saver in savers] == [("", False, False)] * 2
@@ -66,7 +66,7 @@ def test_a_checkpoint_is_whole_and_says_what_it_is(saved):
 def test_weights_and_averages_are_put_together(saved):
     held = Held()
     weights, average = load_file(saved / "model.safetensors"), load_file(saved / "ema.safetensors")
-    for (name, weight), x in zip(held.model.named_parameters(), held.averages.values["ema.safetensors"], strict=True):
+    for (name, weight), x in zip(held.model.named_parameters(), held.ema.values["ema.safetensors"], strict=True):
         assert torch.equal(weights[name], weight)
         assert torch.equal(average[name].flatten(), x.flatten())
 
@@ -81,12 +81,12 @@ def test_each_rank_writes_its_half_of_the_optimizers_state(saved):
 @pytest.mark.parametrize(("rank", "world"), [(0, 2), (1, 2), (0, 1), (2, 3)])
 def test_any_number_of_ranks_goes_on_from_it(saved, rank, world):
     other = Held(rank, world, seed=1, steps=0)
-    extra = restore(saved, other.fragments, other.averages, rank, world)
+    extra = restore(saved, other.weight_shards, other.ema, rank, world)
     following = torch.rand(3)
     found, wanted = other.tensors(), Held().tensors()
     assert found.keys() == wanted.keys()
     assert all(torch.equal(x, wanted[name]) for name, x in found.items())
-    assert other.fragments.steps() == 2
+    assert other.weight_shards.steps() == 2
     assert {name: x.tolist() for name, x in extra.items()} == ({"own": [rank] * 3} if world == 2 else {})
     if world == 2:
         torch.manual_seed(10 + rank)
@@ -95,6 +95,6 @@ def test_any_number_of_ranks_goes_on_from_it(saved, rank, world):
 
 def test_an_average_that_was_not_saved_is_told(saved):
     held = Held()
-    held.averages = Averages(held.fragments, Optimization(steps=9, tokens_per_step=1, lr=0.1, ema=(0.99, 0.7)))
+    held.ema = EmaWeights(held.weight_shards, TrainConfig(steps=9, tokens_per_step=1, lr=0.1, ema=(0.99, 0.7)))
     with pytest.raises(GokuError, match=r"ema-0.7.safetensors is missing: the recipe's averages were others"):
-        restore(saved, held.fragments, held.averages, 0, 2)
+        restore(saved, held.weight_shards, held.ema, 0, 2)

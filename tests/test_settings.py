@@ -8,11 +8,11 @@ import pytest
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import UsageError
 from goku_cli.sample.settings import Machine, SampleSettings
-from goku_cli.train.settings import Faults, Flow, Lora, Optimization, Parallel, Vae, Watch
+from goku_cli.train.recipe import FaultTolerance, Flow, LoggingConfig, Lora, Parallel, TrainConfig, Vae
 
-TRAIN = functools.partial(Optimization, 10, 10, 1e-3)
-STEPS = functools.partial(Optimization, tokens_per_step=10, lr=1e-3)
-TOKENS = functools.partial(Optimization, 10, lr=1e-3)
+TRAIN = functools.partial(TrainConfig, 10, 10, 1e-3)
+STEPS = functools.partial(TrainConfig, tokens_per_step=10, lr=1e-3)
+TOKENS = functools.partial(TrainConfig, 10, lr=1e-3)
 LIMITS = {
     TRAIN: {
         "eps": [(1e-12, 0.0)], "max_tokens": [(0, -1)], "save_every": [(1, 0)], "log_every": [(1, 0)],
@@ -30,12 +30,12 @@ LIMITS = {
     functools.partial(Parallel, offload_weights=True): {"zero_stage": [(3, 2)]},
     functools.partial(Parallel, shard_group=2): {"zero_stage": [(3, 2)]},
     functools.partial(Parallel, offload_optimizer=True): {"zero_stage": [(1, 0)]},
-    Faults: {
+    FaultTolerance: {
         "spike": [(0.0, -0.1)], "spike_after": [(0, -1)], "restarts": [(0, -1)], "rollback_after": [(1, 0)],
         "hang_seconds": [(0.1, 0.0)],
     },
-    Watch: {"preview_every": [(0, -1), (0, 1)], "preview_steps": [(1, 0)], "prompts": [((), ("a cat",))]},
-    functools.partial(Watch, prompts=("a cat",)): {"preview_every": [(1, 0)]},
+    LoggingConfig: {"preview_every": [(0, -1), (0, 1)], "preview_steps": [(1, 0)], "prompts": [((), ("a cat",))]},
+    functools.partial(LoggingConfig, prompts=("a cat",)): {"preview_every": [(1, 0)]},
     Flow: {
         "image_share": [(0.001, 0.0009), (0.999, 0.9991), (0, -0.1), (1, 1.1)], "text_dropout": [(0, -0.1), (1, 1.1)],
         "image_dropout": [(0, -0.1), (1, 1.1)], "last_frame_share": [(0, -0.1), (1, 1.1)],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from goku_cli.errors import UsageError
-from goku_cli.model.shift import ShiftLaw
+from goku_cli.model.objective.shift import ShiftLaw
 
 
 def latent(size: str, frames: int) -> tuple[int, int, int, int]:

@@ -7,11 +7,11 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
 from goku_cli.errors import UsageError
-from goku_cli.model import ddpm
-from goku_cli.model.objective import Objective
-from goku_cli.model.process import prediction, sampling_times
-from goku_cli.model.shift import ShiftLaw
-from goku_cli.model.solvers import SOLVERS, check_solver, solve
+from goku_cli.model.objective import ddpm
+from goku_cli.model.objective.objective import Objective
+from goku_cli.model.objective.process import prediction, sampling_times
+from goku_cli.model.objective.shift import ShiftLaw
+from goku_cli.model.sampling.solvers import SOLVERS, check_solver, solve
 
 MU, S = 1.5, 0.4
 FLOW = Objective()

@@ -12,7 +12,7 @@ from goku_cli.ingest.rules import load_rules
 from goku_cli.ingest.walk import find_media
 from goku_cli.manifest.store import Manifest
 from goku_cli.media.frames import read_frames
-from goku_cli.media.probe import open_video
+from goku_cli.media.probing.probe import open_video
 from goku_cli.split.settings import SplitSettings, WriteSettings
 from goku_cli.split.split import split
 from goku_cli.split.write import write_clips

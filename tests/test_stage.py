@@ -121,14 +121,14 @@ def test_items_are_drawn_as_they_are_needed(manifest):
 
     class Interruption(BaseException): ...
 
-    class Watch:
+    class Monitor:
         def start(self, what, total): ...
         def advance(self, count=1):
             if manifest.value("SELECT count(*) FROM receipts") == 0 and count:
                 raise Interruption
 
     with pytest.raises(Interruption):
-        run_stage(manifest, "test", "1", items(), tag, total=20, workers=1, progress=Watch())
+        run_stage(manifest, "test", "1", items(), tag, total=20, workers=1, progress=Monitor())
     assert drawn <= 20 and manifest.value("SELECT count(*) FROM receipts") == 1  # what was finished is kept
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from goku_cli.model.packing import Sequences
-from goku_cli.model.step_cache import StepCache
+from goku_cli.model.network.packing import Sequences
+from goku_cli.model.network.step_cache import StepCache
 
 SAMPLES = Sequences.of([3, 1])
 

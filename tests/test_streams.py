@@ -8,7 +8,7 @@ from PIL import Image
 from goku_cli.errors import Fault
 from goku_cli.media.ffmpeg import Cut, cut_video
 from goku_cli.media.frames import read_frames
-from goku_cli.media.probe import probe
+from goku_cli.media.probing.probe import probe
 from goku_cli.media.window import read_windows
 
 SMALL = ("-f", "lavfi", "-i", "testsrc2=size=160x90:rate={}:duration={}")

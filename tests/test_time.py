@@ -17,8 +17,8 @@ from goku_cli.manifest.store import Manifest
 from goku_cli.media.decode import open_decoding
 from goku_cli.media.ffmpeg import Cut, cut_video
 from goku_cli.media.frames import read_frames
-from goku_cli.media.packets import read_packets
-from goku_cli.media.probe import open_video, probe
+from goku_cli.media.probing.packets import read_packets
+from goku_cli.media.probing.probe import open_video, probe
 from goku_cli.media.window import read_windows
 from goku_cli.split.settings import SplitSettings
 from goku_cli.split.split import split

@@ -13,7 +13,7 @@ sys.path.insert(0, str(BENCH))
 from time_to_shape import DEMO, merge, read_options, table  # noqa: E402
 
 from goku_cli.recipe import changes  # noqa: E402
-from goku_cli.train.settings import load_recipe  # noqa: E402
+from goku_cli.train.recipe import load_recipe  # noqa: E402
 
 LEVERS = tomllib.loads((BENCH / "time_to_shape.toml").read_text())
 

@@ -18,11 +18,11 @@ from goku_cli.encode.encode import encode_latents
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.model import checkpoint
+from goku_cli.model.weights import checkpoint
 from goku_cli.stage import Quiet
-from goku_cli.train.optimizer import learning_rate
-from goku_cli.train.plan import Run, prepare
-from goku_cli.train.settings import Parallel, check_shard_group, load_recipe
+from goku_cli.train.distributed.optimizer import learning_rate
+from goku_cli.train.prepare import Run, prepare
+from goku_cli.train.recipe import Parallel, check_shard_group, load_recipe
 
 RECIPE = """
 kind = "flow"
@@ -61,7 +61,7 @@ def losses(run: Path) -> dict[int, float]:
 
 def ranks_of(folder: Path, name: str) -> list[int]:
     """The processes of a run of this folder; tests of another checkout may have one of the same name."""
-    asked = ["pgrep", "-f", f"goku_cli.train.worker.*{folder}/runs/{name}-"]
+    asked = ["pgrep", "-f", f"goku_cli.train.trainer.*{folder}/runs/{name}-"]
     return [int(pid) for pid in subprocess.run(asked, capture_output=True, text=True).stdout.split()]
 
 
@@ -103,7 +103,7 @@ def test_a_manifest_that_another_command_holds_at_the_end_fails_nothing(folder, 
     printed = capsys.readouterr()
     assert printed.out == f"{trained}\n"
     assert f"held by process {holder.pid}" in printed.err
-    assert "the checkpoint is whole, its figures come into the manifest with the same command" in printed.err
+    assert "the checkpoint is complete; the same command stores its metrics in the manifest" in printed.err
 
 
 def test_ranks_that_were_killed_are_started_again_and_have_the_same_losses(folder, trained):

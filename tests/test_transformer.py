@@ -13,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers_small import CONFIG, WAN, awake
 
 from goku_cli.errors import UsageError
-from goku_cli.model.packing import Sequences, pack, unpack
-from goku_cli.model.presets import SIZES, ModelConfig, Recompute, model_config
-from goku_cli.model.rope import rope_table, rotate
-from goku_cli.model.transformer import Goku
+from goku_cli.model.network.packing import Sequences, pack, unpack
+from goku_cli.model.network.presets import SIZES, ModelConfig, Recompute, model_config
+from goku_cli.model.network.rope import rope_table, rotate
+from goku_cli.model.network.transformer import Goku
 
 SMALL = {"layers": 2, "dim": 32, "ffn_dim": 64, "heads": 2, "rope_split": (4, 6, 6), "rope_theta": 1e4}
 

@@ -11,13 +11,13 @@ from test_resume import RECIPE, told
 
 from goku_cli.errors import UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.model.packing import pack
-from goku_cli.model.presets import model_config
-from goku_cli.model.transformer import Goku
-from goku_cli.model.ulysses import check_degree, heads_per_rank, split_pack, true_lengths
-from goku_cli.train.plan import prepare
-from goku_cli.train.settings import Parallel
-from goku_cli.train.worker import Worker
+from goku_cli.model.network.packing import pack
+from goku_cli.model.network.presets import model_config
+from goku_cli.model.network.transformer import Goku
+from goku_cli.model.network.ulysses import check_degree, heads_per_rank, split_pack, true_lengths
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import Parallel
+from goku_cli.train.trainer import Trainer
 
 SHAPES = [(4, 3, 6, 4), (4, 1, 4, 4), (4, 2, 2, 6), (4, 1, 2, 2)]  # 18 + 4 + 6 + 1 tokens: 29, an odd number
 CONFIG = {"heads": 3, "rope_split": [4, 6, 6], "latent_channels": 4, "text_dim": 8, "image_condition": True}
@@ -103,6 +103,6 @@ def test_a_rank_refuses_packs_that_more_ranks_share_than_there_are(tmp_path):
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
     try:
         with pytest.raises(UsageError, match="sequence = 2 does not fit 1 ranks and"):
-            Worker(run)
+            Trainer(run)
     finally:
         torch.distributed.destroy_process_group()

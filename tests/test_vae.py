@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from goku_cli.errors import GokuError, UsageError
-from goku_cli.model.codec import Statistics, codec_fingerprint, load_codec
-from goku_cli.model.diffusers_codec import DiffusersCodec
+from goku_cli.model.vae.codec import Statistics, codec_fingerprint, load_codec
+from goku_cli.model.vae.diffusers_codec import DiffusersCodec
 
 SMALL = {
     "AutoencoderKLWan": {

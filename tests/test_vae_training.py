@@ -17,16 +17,16 @@ from safetensors.torch import load_file, save_file
 
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.media.ffmpeg import write_image, write_video
-from goku_cli.model.codec import load_codec
-from goku_cli.model.diffusers_codec import build as build_vae
+from goku_cli.model.vae.codec import load_codec
+from goku_cli.model.vae.diffusers_codec import build as build_vae
 from goku_cli.recipe import build
 from goku_cli.shapes.render import render
 from goku_cli.shapes.scene import draw_scene
-from goku_cli.train.adversary import Adversary
-from goku_cli.train.settings import Recipe
-from goku_cli.train.vae_figures import figures
-from goku_cli.train.vae_start import begin
-from goku_cli.train.vae_task import TINY, VaeTask
+from goku_cli.train.recipe import Recipe
+from goku_cli.train.tasks.discriminator import Adversary
+from goku_cli.train.tasks.vae import TINY, VaeTask
+from goku_cli.train.tasks.vae_init import begin
+from goku_cli.train.tasks.vae_metrics import figures
 from goku_cli.vision.distances import load_perceptual
 
 RECIPE = """

@@ -16,31 +16,31 @@ from encoded import make_encoded
 
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.media.shown import enlarged, write_shown
-from goku_cli.model.presets import ModelConfig
-from goku_cli.model.transformer import Goku
+from goku_cli.media.sample_files import enlarged, write_shown
+from goku_cli.model.network.presets import ModelConfig
+from goku_cli.model.network.transformer import Goku
 from goku_cli.recipe import build
 from goku_cli.report.page import write_training
 from goku_cli.report.training import previews, read_training
 from goku_cli.sample.generate import Generator, SampleSettings
-from goku_cli.train.boards import TensorBoard, Wandb, check_boards
-from goku_cli.train.journal import Journal
-from goku_cli.train.losses import take_in
-from goku_cli.train.plan import prepare
+from goku_cli.train.distributed.topology import Ranks
+from goku_cli.train.launch.monitor import _show_stack
+from goku_cli.train.logs.loggers import TensorBoard, Wandb, check_boards
+from goku_cli.train.logs.run_log import RunLog
+from goku_cli.train.logs.sample_losses import take_in
+from goku_cli.train.prepare import prepare
 from goku_cli.train.previews import Previews
-from goku_cli.train.ranks import Ranks
-from goku_cli.train.settings import Flow, Optimization, Parallel, Recipe, Watch
-from goku_cli.train.watch import _show_stack
+from goku_cli.train.recipe import Flow, LoggingConfig, Parallel, Recipe, TrainConfig
 
 PROMPTS = ("a red circle moving left slowly", "a <b>blue</b> square")
-TRAIN = Optimization(
+TRAIN = TrainConfig(
     steps=4, tokens_per_step=120, lr=3e-3, warmup=2, save_every=2, log_every=1, eval_every=2, ema=(0.5,)
 )
-WATCH = Watch(tensorboard=True, preview_every=2, prompts=PROMPTS, preview_steps=2)
+WATCH = LoggingConfig(tensorboard=True, preview_every=2, prompts=PROMPTS, preview_steps=2)
 RECIPE = Recipe("flow", TRAIN, size="nano", watch=WATCH)
 IMAGES = replace(RECIPE, flow=Flow(image_share=1.0), parallel=Parallel(zero_stage=3))
 RECIPES = {
-    "plain": replace(RECIPE, watch=Watch()), "watched": RECIPE, "images": IMAGES,
+    "plain": replace(RECIPE, watch=LoggingConfig()), "watched": RECIPE, "images": IMAGES,
     "half": replace(RECIPE, train=replace(TRAIN, bf16=True)),
 }  # fmt: skip
 
@@ -63,7 +63,7 @@ def losses(run: Path) -> dict[int, float]:
 
 
 def test_a_sign_of_life_is_the_last_one_and_nothing_of_those_before(tmp_path):
-    journal = Journal(tmp_path, 1)
+    journal = RunLog(tmp_path, 1)
     journal.beat(123_456, "evaluation")
     journal.beat(7, "step")
     assert (tmp_path / "beat-00001").read_text().split() == [str(os.getpid()), "7", "step"]
@@ -119,7 +119,7 @@ def test_a_preview_that_fails_is_an_event(folder, tmp_path, change, prompts, say
     plan = json.loads((folder / "watched" / "recipe.json").read_text())
     recipe = replace(RECIPE, watch=replace(WATCH, prompts=prompts))
     plan["data"] |= change
-    made = Previews(tmp_path, plan, recipe, Ranks(), Journal(tmp_path, 0), torch.device("cpu"))
+    made = Previews(tmp_path, plan, recipe, Ranks(), RunLog(tmp_path, 0), torch.device("cpu"))
     if made.due(2):
         made.draw(2, Goku(build(ModelConfig, plan["model"], where="plan")))
     assert says in json.loads((tmp_path / "events-00000.jsonl").read_text())["event"]
@@ -137,7 +137,7 @@ def test_a_preview_that_fails_is_an_event(folder, tmp_path, change, prompts, say
 )
 def test_watch_tables_that_cannot_be_are_refused(table, says):
     with pytest.raises(UsageError, match=says):
-        Watch(**table)
+        LoggingConfig(**table)
 
 
 def test_a_vae_has_no_prompts():
@@ -146,11 +146,11 @@ def test_a_vae_has_no_prompts():
 
 
 def test_a_missing_package_is_told_before_anything_starts(monkeypatch):
-    for name, watch in (("tensorboard", WATCH), ("wandb", Watch(wandb="goku"))):
+    for name, watch in (("tensorboard", WATCH), ("wandb", LoggingConfig(wandb="goku"))):
         monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
         with pytest.raises(UsageError, match=f"pip install {name}"):
             check_boards(watch)
-    check_boards(Watch())
+    check_boards(LoggingConfig())
 
 
 def test_wandb_gets_the_figures(tmp_path, monkeypatch):
@@ -168,7 +168,7 @@ def test_wandb_gets_the_figures(tmp_path, monkeypatch):
 def test_a_board_that_fails_is_given_up(tmp_path):
     pytest.importorskip("tensorboard")
     (tmp_path / "tensorboard").write_text("a file in the way")
-    journal = Journal(tmp_path, 0, [TensorBoard(tmp_path / "tensorboard")])
+    journal = RunLog(tmp_path, 0, [TensorBoard(tmp_path / "tensorboard")])
     for step in (1, 2):
         journal.metrics(step, {"loss": 1.0})
     (event,) = (tmp_path / "events-00000.jsonl").read_text().splitlines()
@@ -194,7 +194,7 @@ def told(folder, tmp_path) -> Path:
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "loss": 9.0, "at": 1.0}\n{"step": 4, "lo\n{"step": 4, "loss": 0.25}\n{"step": 5, "l')
     for rank in (0, 1):
-        journal = Journal(run, rank)
+        journal = RunLog(run, rank)
         journal.event(3, "step 3 was left out: <b>its loss</b>")
     journal.event(5, "went back from step 5 to 3")
     return run

@@ -23,10 +23,10 @@ from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.shards import ShardReader
 from goku_cli.manifest.store import Manifest
 from goku_cli.stage import Quiet
-from goku_cli.train.plan import prepare
-from goku_cli.train.settings import Optimization, Recipe
+from goku_cli.train.prepare import prepare
+from goku_cli.train.recipe import Recipe, TrainConfig
 
-RECIPE = Recipe("flow", Optimization(steps=1, tokens_per_step=100, lr=1e-3), size="nano")
+RECIPE = Recipe("flow", TrainConfig(steps=1, tokens_per_step=100, lr=1e-3), size="nano")
 TABLES = ("latents", "text_states", "receipts", "shards")
 
 

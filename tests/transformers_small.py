@@ -2,8 +2,8 @@
 
 import torch
 
-from goku_cli.model.presets import ModelConfig
-from goku_cli.model.transformer import Goku
+from goku_cli.model.network.presets import ModelConfig
+from goku_cli.model.network.transformer import Goku
 
 CONFIG = ModelConfig(
     layers=2, dim=32, ffn_dim=64, heads=2, rope_split=(4, 6, 6), rope_theta=1e4, latent_channels=4, text_dim=12

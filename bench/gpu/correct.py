@@ -8,11 +8,11 @@ from lines import arguments, attempt, report
 from transformer import TEXT_WIDTH, goku_config, wan  # bench/transformer.py
 
 from goku_cli.checkup.kernels import BOUND, check_kernels, check_model, difference
-from goku_cli.model.packing import pack, patchify
-from goku_cli.model.transformer import Goku
-from goku_cli.model.wan_weights import weights_from_wan
-from goku_cli.train.optimizer import make_optimizer
-from goku_cli.train.settings import Optimization
+from goku_cli.model.network.packing import pack, patchify
+from goku_cli.model.network.transformer import Goku
+from goku_cli.model.weights.wan import weights_from_wan
+from goku_cli.train.distributed.optimizer import make_optimizer
+from goku_cli.train.recipe import TrainConfig
 
 DIMS = {"heads": 4, "head": 64, "ffn": 1024, "layers": 4}
 STEPS, FEW = 50, 3
@@ -42,7 +42,7 @@ def losses(device: torch.device, steps: int, bf16: bool, compiled: bool) -> list
     if compiled:
         for block in model.blocks:
             block.compile(dynamic=True)
-    optimizer = make_optimizer(model, Optimization(steps=steps, tokens_per_step=1, lr=1e-3))
+    optimizer = make_optimizer(model, TrainConfig(steps=steps, tokens_per_step=1, lr=1e-3))
     shapes = [(1, 16, 16)] * 4 + [(3, 16, 24)]
     x_1 = [torch.randn(16, *shape) for shape in shapes]
     texts = [torch.randn(n, TEXT_WIDTH) for n in (5, 17, 40, 3, 60)]

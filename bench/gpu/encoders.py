@@ -6,7 +6,7 @@ import torch
 from lines import arguments, attempt, peak_gib, report
 
 from goku_cli.checkup.kernels import synchronize
-from goku_cli.model.diffusers_codec import DiffusersCodec, build
+from goku_cli.model.vae.diffusers_codec import DiffusersCodec, build
 
 CHANNELS = 16
 WAN = {

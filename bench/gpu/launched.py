@@ -59,7 +59,7 @@ class Training:
     def stop(self) -> None:
         """End it with its ranks, which the launcher starts in sessions of their own."""
         ranks = subprocess.run(
-            ["pgrep", "-f", f"goku_cli.train.worker {self._runs.absolute()}"],
+            ["pgrep", "-f", f"goku_cli.train.trainer {self._runs.absolute()}"],
             capture_output=True,
             text=True,
             check=False,

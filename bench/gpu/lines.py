@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from goku_cli.checkup.kernels import first_line
-from goku_cli.train.hardware import gpu_here, gpu_named
+from goku_cli.train.forecast.gpus import gpu_here, gpu_named
 
 
 def arguments(about: str) -> argparse.Namespace:

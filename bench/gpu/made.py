@@ -12,7 +12,7 @@ from goku_cli.encode.codec import vae_encoder
 from goku_cli.encode.settings import EncodeSettings
 from goku_cli.manifest.shards import checksum, new_shard
 from goku_cli.manifest.store import Manifest
-from goku_cli.model.linear_codec import LinearCodec
+from goku_cli.model.vae.linear_codec import LinearCodec
 
 NAME = "made"
 """Of the selection."""

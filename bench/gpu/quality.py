@@ -20,9 +20,9 @@ from lines import arguments, report
 from made import Sample, make
 
 from goku_cli.encode.settings import EncodeSettings
-from goku_cli.evaluate.shapes import controls, sample_figures, score_sample
-from goku_cli.model.linear_codec import LinearCodec, to_unit
-from goku_cli.model.words import WordEncoder
+from goku_cli.evaluate.shapes.scores import controls, sample_figures, score_sample
+from goku_cli.model.text.words import WordEncoder
+from goku_cli.model.vae.linear_codec import LinearCodec, to_unit
 from goku_cli.sample.generate import Generator, SampleSettings
 from goku_cli.shapes.caption import caption
 from goku_cli.shapes.prompts import benchmark_prompts

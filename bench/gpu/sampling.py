@@ -7,9 +7,9 @@ import transformer  # bench/transformer.py
 from lines import arguments, attempt, peak_gib, report
 
 from goku_cli.checkup.kernels import synchronize
-from goku_cli.model.guidance import Condition, Guidance, draw
-from goku_cli.model.objective import Objective
-from goku_cli.model.transformer import Goku
+from goku_cli.model.network.transformer import Goku
+from goku_cli.model.objective.objective import Objective
+from goku_cli.model.sampling.guidance import Condition, Guidance, draw
 
 STEPS = 6
 TEXT = 256

@@ -16,7 +16,7 @@ from lines import arguments, attempt, report
 from made import Sample, make
 
 from goku_cli.encode.settings import EncodeSettings
-from goku_cli.model.linear_codec import LinearCodec
+from goku_cli.model.vae.linear_codec import LinearCodec
 
 RECIPE = """
 kind = "flow"

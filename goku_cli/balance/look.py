@@ -13,7 +13,7 @@ from goku_cli.balance.taxonomy import Taxonomy
 from goku_cli.errors import Cause, Fault
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.media.frames import read_frames
-from goku_cli.media.probe import check_unchanged
+from goku_cli.media.probing.probe import check_unchanged
 from goku_cli.recipe import fingerprint
 from goku_cli.stage import Item, Outcome, Progress, Rows, run_stage
 from goku_cli.vision.clip import Encoder, encoder

@@ -1,4 +1,4 @@
-"""How often a clip of each class is drawn: pure arithmetic on counts."""
+"""Class weights: how often a clip of each class is sampled, as arithmetic on counts."""
 
 from dataclasses import dataclass
 

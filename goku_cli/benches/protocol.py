@@ -1,4 +1,4 @@
-"""What each benchmark asks for, and where its own copy of the list and its tool lie."""
+"""Official benchmarks: prompts, samples per prompt, and where their lists and tools lie."""
 
 from dataclasses import dataclass
 

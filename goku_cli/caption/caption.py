@@ -26,7 +26,7 @@ from goku_cli.chat.settings import LOCAL, SERVER
 from goku_cli.chat.spending import Spending
 from goku_cli.errors import Cause, GokuError
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.media.motion import with_motion_score
+from goku_cli.media.motion.motion import with_motion_score
 from goku_cli.recipe import fingerprint
 from goku_cli.registry import load
 from goku_cli.stage import Item, Outcome, Progress, Rows, run_stage

@@ -9,9 +9,9 @@ import numpy as np
 
 from goku_cli.errors import GokuError
 from goku_cli.manifest.store import Row
-from goku_cli.media.camera import Camera, measure_camera
 from goku_cli.media.frames import read_frames
-from goku_cli.media.probe import check_unchanged
+from goku_cli.media.motion.camera import Camera, measure_camera
+from goku_cli.media.probing.probe import check_unchanged
 
 FPS = 8.0
 SHORT_SIDE = 240

@@ -1,9 +1,9 @@
-"""Where a caption contradicts what was measured: the things of the moving-shapes world, and what the camera does."""
+"""Conflicts between a caption and measurements: the shapes of the synthetic world, and the camera."""
 
 import re
 
 from goku_cli.caption.phrases import camera_claims
-from goku_cli.media.camera import NAMES, STATIC, STILL, Camera
+from goku_cli.media.motion.camera import NAMES, STATIC, STILL, Camera
 from goku_cli.shapes.caption import Metadata, parse_caption
 from goku_cli.shapes.scene import CAMERAS, PALETTE, SHAPES
 

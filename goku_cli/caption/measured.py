@@ -6,7 +6,7 @@ import numpy as np
 
 from goku_cli.caption.clip import FPS, Clip
 from goku_cli.caption.colors import dominant_colors
-from goku_cli.media.flow import magnitude, optical_flow
+from goku_cli.media.motion.flow import magnitude, optical_flow
 from goku_cli.shapes.detect import caption_of, describe
 
 PACES = ((0.3, "almost no motion"), (4.0, "slow motion"), (12.0, "moderate motion"), (np.inf, "fast motion"))

@@ -1,4 +1,4 @@
-"""What a text says of the camera, as far as it says anything: "the camera pans slowly to the left" -> {"pan left"}.
+"""Camera movements named in a text: "the camera pans slowly to the left" -> {"pan left"}.
 
 Careful rather than complete: a pan may stand on a stove, and a man may pan for gold. A movement counts when the camera,
 the shot or the view makes it, or when the words can mean nothing else.
@@ -6,7 +6,7 @@ the shot or the view makes it, or when the words can mean nothing else.
 
 import re
 
-from goku_cli.media.camera import NAMES, STATIC
+from goku_cli.media.motion.camera import NAMES, STATIC
 
 _SUBJECT = r"(?:camera(?:work)?|shot|view(?:point)?|perspective|lens|footage|video|scene|frame|clip)"
 _ADVERBS = r"(?:[a-z]+ly|then|and|also|back|a little|a bit|to|towards?|the|further|smoothly)"

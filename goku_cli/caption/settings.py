@@ -1,4 +1,4 @@
-"""What `goku caption` can be told, and what it does when it is told nothing."""
+"""Settings of `goku caption`, with their defaults."""
 
 from dataclasses import dataclass
 from pathlib import Path

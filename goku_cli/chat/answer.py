@@ -1,4 +1,4 @@
-"""What a model answers, made into a caption, or into the reason why it is none: it is data, whatever it says."""
+"""Model answers, parsed into a caption or into the reason why it is none; an answer is data, whatever it says."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What a model thinks aloud before it answers, in the forms in which servers leave it in the text."""
+"""Reasoning of a model before its answer, in the forms in which servers leave it in the text."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""How models are named, and how a server is asked."""
+"""Settings of models and servers."""
 
 from dataclasses import dataclass
 from urllib.parse import urlsplit

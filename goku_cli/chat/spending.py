@@ -1,4 +1,4 @@
-"""What asking has cost so far, how fast it may go on, and when it ends: one for all threads of a run."""
+"""Token budget and rate limits, shared by all threads of a run."""
 
 import contextlib
 import signal

@@ -1,4 +1,4 @@
-"""What is installed on this machine, and what is switched off by what is not. Nothing is changed or fetched."""
+"""Installed packages and weights, and the features that missing ones switch off. Nothing is changed or fetched."""
 
 import importlib.util
 import os

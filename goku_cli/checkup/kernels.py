@@ -1,7 +1,7 @@
-"""Which attention kernels are right on this machine's GPU, and which is fastest: `goku doctor --gpu`.
+"""Correctness and speed of the attention kernels on this machine's GPU: `goku doctor --gpu`.
 
-Every kernel of model/attention.py that is installed attends over packs of uneven lengths, to the samples themselves and
-to texts, in bfloat16; output and gradients are compared with a softmax in float32, sample by sample.
+Every installed kernel of model/network/attention.py attends over packs of uneven lengths, within samples and to texts,
+in bfloat16; outputs and gradients are compared with a softmax in float32, sample by sample.
 
 Shapes: N queries, M keys, H heads, D head dimension.
 """
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from goku_cli.errors import GokuError
-from goku_cli.model.attention import KERNELS, installed, packed_attention
-from goku_cli.model.packing import Pack, Sequences, pack, unpack
-from goku_cli.model.presets import ModelConfig
-from goku_cli.model.transformer import Goku
+from goku_cli.model.network.attention import KERNELS, installed, packed_attention
+from goku_cli.model.network.packing import Pack, Sequences, pack, unpack
+from goku_cli.model.network.presets import ModelConfig
+from goku_cli.model.network.transformer import Goku
 
 VISION = (1, 300, 64, 64, 129, 1024, 77)
 """Tokens of samples: a single one, equal neighbors, and none a multiple of the kernels' blocks."""

@@ -22,19 +22,17 @@ BAR = 24
 def balance(
     manifest: Reference = None,
     taxonomy: Annotated[
-        str, typer.Option(help="Classes of content: a packaged name (default, shapes) or a TOML file.")
+        str, typer.Option(help="Taxonomy of categories: a packaged name (default, shapes) or a TOML file.")
     ] = balance_taxonomy.DEFAULT,
     tagger: Annotated[
         str,
-        typer.Option(
-            help="Who tells the classes: rules over captions, clip (zero-shot on frames), openai:URL, or kept."
-        ),
+        typer.Option(help="Tagger: rules (over captions), clip (zero-shot on frames), openai:URL, or kept."),
     ] = "rules",
-    model: Annotated[str | None, typer.Option(help="The server's model; its first one when absent.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model of the server; default: its first one.")] = None,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Keep so many clips, drawn by weight; without it, all with weights.")
+        int | None, typer.Option(min=1, help="Number of clips to keep, sampled by weight; default: all, with weights.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed draws other clips.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the draw.")] = 0,
     explain: Annotated[bool, typer.Option("--explain", help="Print the SQL that would run; write nothing.")] = False,
     output: Output = None,
     workers: Workers = 0,

@@ -8,14 +8,12 @@ import typer
 from goku_cli.cli.official import OFFICIAL, TIMEOUT, Asked, Evaluator, evaluate_official
 from goku_cli.cli.options import AsJson
 
-Name = Annotated[str, typer.Argument(metavar="BENCH", help=f"{', '.join(OFFICIAL)}.")]
+Name = Annotated[str, typer.Argument(metavar="BENCH", help=f"Benchmark: {', '.join(OFFICIAL)}.")]
 Samples = Annotated[
-    str | None, typer.Argument(metavar="[MANIFEST#SAMPLES]", help="A set of samples; from the pipe when absent.")
+    str | None, typer.Argument(metavar="[MANIFEST#SAMPLES]", help="Set of samples; read from the pipe when absent.")
 ]
-PromptList = Annotated[
-    Path | None, typer.Option("--list", help="Your own copy of the benchmark's list, when samples were drawn from it.")
-]
-Partial = Annotated[bool, typer.Option("--partial", help="Go on when samples of the benchmark are missing.")]
+PromptList = Annotated[Path | None, typer.Option("--list", help="Your own prompt list, if samples were drawn from it.")]
+Partial = Annotated[bool, typer.Option("--partial", help="Continue when samples of the benchmark are missing.")]
 UNUSED = Evaluator("python")
 
 
@@ -23,7 +21,7 @@ def export(
     bench: Name,
     samples: Samples = None,
     *,
-    folder: Annotated[Path, typer.Option("--to", help="The folder to write (guided-diffusion: the .npz file).")],
+    folder: Annotated[Path, typer.Option("--to", help="Folder to write (guided-diffusion: the .npz file).")],
     prompts: PromptList = None,
     partial: Partial = False,
     as_json: AsJson = False,
@@ -41,7 +39,7 @@ def run(
     python: Annotated[str, typer.Option(help="Interpreter in which the official evaluator is installed.")] = "python",
     tool: Annotated[Path | None, typer.Option(help="Checkout of the official repository.")] = None,
     dims: Annotated[str, typer.Option(help="Dimensions to run, as color,scene; all when empty.")] = "",
-    timeout: Annotated[float, typer.Option(help="Seconds that one dimension may take.")] = TIMEOUT,
+    timeout: Annotated[float, typer.Option(help="Timeout per dimension in seconds.")] = TIMEOUT,
     prompts: PromptList = None,
     partial: Partial = False,
     as_json: AsJson = False,
@@ -58,7 +56,7 @@ def import_(
     bench: Name,
     samples: Samples = None,
     *,
-    files: Annotated[list[Path], typer.Option("--from", help="A result file of the evaluator; may be given again.")],
+    files: Annotated[list[Path], typer.Option("--from", help="Result file of the evaluator; repeatable.")],
     prompts: PromptList = None,
     as_json: AsJson = False,
 ) -> None:

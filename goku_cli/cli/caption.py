@@ -26,30 +26,30 @@ def caption(
     motion_score: Annotated[
         bool, typer.Option(help="Append the motion score to the captions of videos.")
     ] = CAPTION.motion_score,
-    model: Annotated[str | None, typer.Option(help="The server's model; its first one when absent.")] = CAPTION.model,
+    model: Annotated[str | None, typer.Option(help="Model of the server; default: its first one.")] = CAPTION.model,
     merge_model: Annotated[
-        str | None, typer.Option(help="The server's model that merges captions; the same when absent.")
+        str | None, typer.Option(help="Model that merges captions; default: the same.")
     ] = CAPTION.merge_model,
     prompts: Annotated[
-        Path | None, typer.Option(help="A folder with frame.txt, video.txt and merge.txt, to ask in other words.")
+        Path | None, typer.Option(help="Folder with your own captioning prompts: frame.txt, video.txt, merge.txt.")
     ] = CAPTION.prompts,
     key_frames: Annotated[
-        int, typer.Option(min=1, max=64, help="Most frames of a video that a model sees, at most one a second.")
+        int, typer.Option(min=1, max=64, help="Maximum frames shown to the model, at most one per second.")
     ] = CAPTION.key_frames,
     frame_captions: Annotated[
-        int, typer.Option(min=1, max=64, help="How many of them get a caption of their own.")
+        int, typer.Option(min=1, max=64, help="Number of key frames that are captioned one by one.")
     ] = CAPTION.frame_captions,
-    in_flight: Annotated[int, typer.Option(min=1, max=1000, help="Requests at once.")] = SERVER.in_flight,
-    rate: Annotated[float | None, typer.Option(min=0.1, help="Most requests per minute.")] = SERVER.rate,
+    in_flight: Annotated[int, typer.Option(min=1, max=1000, help="Concurrent requests.")] = SERVER.in_flight,
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Maximum requests per minute.")] = SERVER.rate,
     tokens_budget: Annotated[
-        int | None, typer.Option(min=0, help="Stop asking when so many tokens are spent; the other clips wait.")
+        int | None, typer.Option(min=0, help="Token budget; clips beyond it wait for a later run.")
     ] = SERVER.tokens_budget,
-    price_in: Annotated[float, typer.Option(min=0, help="Price of a million tokens read.")] = SERVER.price_in,
-    price_out: Annotated[float, typer.Option(min=0, help="Price of a million tokens written.")] = SERVER.price_out,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for one answer.")] = SERVER.timeout,
+    price_in: Annotated[float, typer.Option(min=0, help="Price per million input tokens.")] = SERVER.price_in,
+    price_out: Annotated[float, typer.Option(min=0, help="Price per million output tokens.")] = SERVER.price_out,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Timeout per request in seconds.")] = SERVER.timeout,
     without: Annotated[
         list[str] | None,
-        typer.Option(help="What the server does not take: max_tokens, temperature, seed. Found out when absent."),
+        typer.Option(help="Parameters that the server rejects: max_tokens, temperature, seed. Default: detected."),
     ] = None,
     output: Output = None,
     workers: Workers = 0,

@@ -19,17 +19,17 @@ SAMPLE = SampleSettings()
 def convert(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[FOLDER]", help="Published Wan 2.1 weights, or a checkpoint; from the pipe."),
+        typer.Argument(metavar="[FOLDER]", help="Wan 2.1 weights or a checkpoint; read from the pipe when absent."),
     ] = None,
     *,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write; it must not exist yet.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder; it must not exist.")],
     parts: Annotated[
         Path | None,
-        typer.Option(help="A diffusers pipeline's folder, for a transformer without VAE and text encoder beside it."),
+        typer.Option(help="Diffusers pipeline with VAE and text encoder, if FOLDER is the transformer alone."),
     ] = None,
-    weights: Annotated[str, typer.Option(help="Of a checkpoint: ema, raw, or another average.")] = SAMPLE.weights,
+    weights: Annotated[str, typer.Option(help="Weights of a checkpoint: ema, raw, or another EMA.")] = SAMPLE.weights,
     ema_length: Annotated[
-        float | None, typer.Option(help="Of a run with ema_lengths: a checkpoint with an average of this length.")
+        float | None, typer.Option(help="EMA length to reconstruct, of a run with ema_lengths (post-hoc EMA).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def doctor(
     gpu: Annotated[
-        bool, typer.Option("--gpu", help="Instead, check attention and the transformer on the GPU, about a minute.")
+        bool, typer.Option("--gpu", help="Check attention kernels and the transformer on the GPU, in about a minute.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -17,32 +17,36 @@ ENCODE = EncodeSettings()
 def encode_latents(
     manifest: Reference = None,
     vae: Annotated[
-        str, typer.Option(help="linear, or the folder of a VAE (ours, or as diffusers saves it).")
+        str, typer.Option(help="VAE: linear, or a folder (trained here, or saved by diffusers).")
     ] = ENCODE.vae,
     text: Annotated[
         str, typer.Option(help="tiny, words, t5:FOLDER, t5:google/flan-t5-xl, bert:FOLDER or umt5:FOLDER.")
     ] = ENCODE.text,
     bucket: Annotated[
-        str | None, typer.Option(help=f"{', '.join(BUCKETS)}; portrait clips get the turned twin.")
+        str | None, typer.Option(help=f"Bucket: {', '.join(BUCKETS)}; portrait clips use the transposed size.")
     ] = None,
-    size: Annotated[str | None, typer.Option(help=f"HEIGHTxWIDTH instead of a bucket; {ENCODE.size} if none.")] = None,
-    frames: Annotated[int, typer.Option(help="Frames of a window, 4k+1.")] = ENCODE.frames,
+    size: Annotated[str | None, typer.Option(help=f"HEIGHTxWIDTH instead of a bucket; default: {ENCODE.size}.")] = None,
+    frames: Annotated[int, typer.Option(help="Frames per window, 4k+1.")] = ENCODE.frames,
     fps: Annotated[float, typer.Option(help="Frames per second after resampling.")] = ENCODE.fps,
-    windows: Annotated[int, typer.Option(help="Most windows per clip.")] = ENCODE.windows,
+    windows: Annotated[int, typer.Option(help="Maximum number of windows per clip.")] = ENCODE.windows,
     channels: Annotated[int, typer.Option(help="Latent channels of the linear VAE.")] = ENCODE.channels,
-    allow_upscale: Annotated[bool, typer.Option("--allow-upscale", help="Enlarge what is smaller than that.")] = False,
-    flip: Annotated[bool, typer.Option("--flip", help="Encode every window mirrored as well.")] = False,
+    allow_upscale: Annotated[
+        bool, typer.Option("--allow-upscale", help="Upscale clips that are smaller than the bucket.")
+    ] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Encode a horizontally mirrored copy of every window as well.")
+    ] = False,
     dtype: Annotated[
-        str, typer.Option(help=f"Of the stored latents and text states: {', '.join(DTYPES)}.")
+        str, typer.Option(help=f"Dtype of stored latents and text states: {', '.join(DTYPES)}.")
     ] = ENCODE.dtype,
     text_dtype: Annotated[
-        str, typer.Option(help=f"Of the text states: {', '.join(TEXT_DTYPES)} (half of float16); empty: as --dtype.")
+        str, typer.Option(help=f"Dtype of stored text states: {', '.join(TEXT_DTYPES)}; default: as --dtype.")
     ] = ENCODE.text_dtype,
     tile: Annotated[
-        int, typer.Option(help="Side in pixels of the squares that a VAE works in, to save memory at 720p; 0: none.")
+        int, typer.Option(help="Tile side in pixels for the VAE, to save memory at 720p; 0: no tiling.")
     ] = ENCODE.tile,
     shard: Annotated[
-        str | None, typer.Option(help="One machine's part, e.g. 3/8; each has a copy of the manifest.")
+        str | None, typer.Option(help="Part to encode, e.g. 3/8; every machine has a copy of the manifest.")
     ] = None,
     forget_lost: ForgetLost = False,
     merge: Annotated[list[Path] | None, typer.Option(hidden=True)] = None,

@@ -15,8 +15,8 @@ from goku_cli.evaluate.protocols import COMPARING, FAMILY, PROTOCOLS, apart
 
 if TYPE_CHECKING:
     from goku_cli.evaluate.compare import Comparison
-    from goku_cli.evaluate.footage import Footage
     from goku_cli.evaluate.run import Suite
+    from goku_cli.evaluate.sets.reference_clips import Footage
     from goku_cli.manifest.store import Manifest
 
 BENCHES = ("video", "shapes", "vae", *PROTOCOLS)
@@ -25,12 +25,12 @@ BENCHES = ("video", "shapes", "vae", *PROTOCOLS)
 def evaluate(
     samples: Annotated[
         str | None,
-        typer.Argument(metavar="[MANIFEST#SAMPLES]", help="A set of samples; from the pipe when absent."),
+        typer.Argument(metavar="[MANIFEST#SAMPLES]", help="Set of samples; read from the pipe when absent."),
     ] = None,
     bench: Annotated[
         str,
         typer.Option(
-            help="video: figures of any clip; shapes: attributes, and every stage against its truth; "
+            help="video: metrics of any clip; shapes: attributes, and every stage against its ground truth; "
             "vae: what decoded latents of held-out clips lose; ucf101, imagenet256: with --real, the paper's Tables 6 "
             "and 2, by weights on disk."
         ),
@@ -38,7 +38,7 @@ def evaluate(
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="A clip metric, or your own as MODULE:FUNCTION; may be given again. All of ours by default. "
+            help="Clip metric, or your own as MODULE:FUNCTION; repeatable. Default: all built-in ones. "
             f"By weights on disk: {', '.join(FAMILY)}."
         ),
     ] = None,
@@ -46,20 +46,22 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="MANIFEST[#SELECTION]|FOLDER",
-            help="Real clips or images, or another set of samples, to give the distance from; without --metric, one "
+            help="Reference clips, images or samples for distribution distances; without --metric, one "
             "that needs no weights.",
         ),
     ] = None,
     compare: Annotated[
-        str | None, typer.Option(metavar="MANIFEST[#SAMPLES]", help="Another scored set, compared pair by pair.")
+        str | None, typer.Option(metavar="MANIFEST[#SAMPLES]", help="Second scored set, for a paired comparison.")
     ] = None,
     fail_under: Annotated[
         list[str] | None,
-        typer.Option(metavar="METRIC=VALUE", help="Exit with 1 below it; with --compare, of the difference."),
+        typer.Option(metavar="METRIC=VALUE", help="Exit with 1 if lower; with --compare, the difference."),
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with figures and the samples at both ends.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with scores and the best and worst samples.")
+    ] = None,
     selftest: Annotated[
-        bool, typer.Option("--selftest", help="Try the metrics on spoiled clips; no manifest.")
+        bool, typer.Option("--selftest", help="Validate the metrics on deliberately degraded clips; needs no manifest.")
     ] = False,
     export: Annotated[Path | None, typer.Option(hidden=True)] = None,
     official: Annotated[bool, typer.Option("--official", hidden=True)] = False,
@@ -120,8 +122,8 @@ def _samples(
 ) -> tuple[str, list["Suite"]]:
     """Score a set of samples, and with `real` say how far it is from real clips."""
     from goku_cli.evaluate import run
-    from goku_cli.evaluate.distribution import eval_distances
-    from goku_cli.evaluate.learned import eval_learned, eval_protocol
+    from goku_cli.evaluate.sets.distribution import eval_distances
+    from goku_cli.evaluate.sets.pretrained_metrics import eval_learned, eval_protocol
 
     opened = session.manifest
     name, rows = run.samples_named(opened, session.name)
@@ -143,7 +145,7 @@ def _samples(
 
 def _footage(opened: "Manifest", real: str) -> "list[Footage]":
     """Return what `--real` names: a folder of files, or what a manifest has."""
-    from goku_cli.evaluate.footage import of_folder, of_manifest
+    from goku_cli.evaluate.sets.reference_clips import of_folder, of_manifest
 
     if (folder := Path(real).expanduser()).is_dir():
         return of_folder(folder)
@@ -153,7 +155,7 @@ def _footage(opened: "Manifest", real: str) -> "list[Footage]":
 
 def _vae(session: Session) -> tuple[str, list["Suite"]]:
     """Decode latents of held-out clips again."""
-    from goku_cli.evaluate.vae import eval_vae
+    from goku_cli.evaluate.reconstruction import eval_vae
 
     encoder, suite = eval_vae(session.manifest, session.bar)
     return encoder, [suite]
@@ -163,7 +165,7 @@ def _keep(session: Session, name: str, suites: list["Suite"]) -> list[str]:
     """Store suites of figures and show them; return a line of what each rests on."""
     from dataclasses import asdict
 
-    from goku_cli.evaluate.figure import store
+    from goku_cli.evaluate.result import store
     from goku_cli.manifest.figures import pivot
 
     for suite in suites:
@@ -193,7 +195,7 @@ def _compare(session: Session, name: str, reference: str) -> "Comparison":
 def _page(
     session: Session, name: str, coverage: list[str], metrics: list[str], compared: "Comparison | None", path: Path
 ) -> None:
-    from goku_cli.evaluate.metrics import title
+    from goku_cli.evaluate.clips.metrics import title
     from goku_cli.report.page import write_scores
     from goku_cli.report.scores import gather_scores
 
@@ -243,7 +245,7 @@ def _other(opened: "Manifest", reference: str) -> "Iterator[tuple[Manifest, str 
 
 def _selftest(metrics: list[str], as_json: bool) -> None:
     """Show what metrics say of spoiled clips; fail when one does not say what it must."""
-    from goku_cli.evaluate.metrics import METRICS
+    from goku_cli.evaluate.clips.metrics import METRICS
     from goku_cli.evaluate.selftest import selftest
 
     with Bar() as bar:

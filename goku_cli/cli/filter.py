@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 def filter_(
     manifest: Reference = None,
     tier: Annotated[
-        str, typer.Option(help="Limits: a packaged name (480p, 720p, 1080p, shapes) or a TOML file.")
+        str, typer.Option(help="Tier of limits: a packaged name (480p, 720p, 1080p, shapes) or a TOML file.")
     ] = filter_tier.DEFAULT,
     scorer: Annotated[
         list[str] | None,
-        typer.Option(help="Use this scorer for its metric (dinov2, laion, ..., module:function); may be repeated."),
+        typer.Option(help="Scorer to use for its metric (dinov2, laion, ..., module:function); repeatable."),
     ] = None,
     explain: Annotated[
         str | None, typer.Option(metavar="CLIP", help="Print each rule's value, bound and verdict for one clip.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be kept by the figures there are; write nothing.")
+        bool, typer.Option("--dry-run", help="Print what limits would keep by stored scores; write nothing.")
     ] = False,
     output: Output = None,
     workers: Workers = 0,

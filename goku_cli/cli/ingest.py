@@ -21,18 +21,18 @@ def ingest(
             help="Files, folders, quoted globs, lists (csv, tsv, parquet, jsonl), tars, http, s3 URLs; -: stdin.",
         ),
     ],
-    manifest: Annotated[
-        Path, typer.Option("-m", "--manifest", help="The manifest to write, e.g. manifests/my.duckdb.")
-    ],
+    manifest: Annotated[Path, typer.Option("-m", "--manifest", help="Manifest to write, e.g. manifests/my.duckdb.")],
     rules: Annotated[
-        str, typer.Option(help="Cheap rules: a packaged name (paper, none) or a TOML file.")
+        str, typer.Option(help="Rules on file properties: a packaged name (paper, none) or a TOML file.")
     ] = ingest_rules.DEFAULT,
-    follow_links: Annotated[bool, typer.Option("--follow-links", help="Also follow links out of the folders.")] = False,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Follow symbolic links that leave the given folders.")
+    ] = False,
     allow_private: Annotated[
-        bool, typer.Option("--allow-private", help="Also fetch from private addresses, such as 127.0.0.1.")
+        bool, typer.Option("--allow-private", help="Allow fetching from private addresses such as 127.0.0.1.")
     ] = False,
     encoding: Annotated[
-        str, typer.Option(help="Of captions and lists without a byte order mark, e.g. cp1252, gb18030.")
+        str, typer.Option(help="Text encoding of captions and lists without a byte order mark, e.g. cp1252, gb18030.")
     ] = "utf-8",
     workers: Workers = 0,
     timeout: Timeout = TIMEOUT,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def export(
     manifest: Reference = None,
     *,
-    folder: Annotated[Path, typer.Option("--to", help="The folder of WebDataset tars to write; it must be new.")],
+    folder: Annotated[Path, typer.Option("--to", help="Folder of WebDataset tars to write; it must not exist.")],
     as_json: AsJson = False,
 ) -> None:
     """Write a selection's latents, captions and text states as WebDataset tars.
@@ -35,7 +35,7 @@ def export(
 def import_(
     manifest: Reference = None,
     *,
-    tars: Annotated[list[Path], typer.Option("--from", help="A folder of tars, or a tar; may be given again.")],
+    tars: Annotated[list[Path], typer.Option("--from", help="Folder of tars, or one tar; repeatable.")],
     forget_lost: ForgetLost = False,
     output: Output = None,
     as_json: AsJson = False,
@@ -59,7 +59,7 @@ def import_(
 def merge(
     manifest: Reference = None,
     *,
-    others: Annotated[list[Path], typer.Option("--from", help="Another copy of the manifest; may be given again.")],
+    others: Annotated[list[Path], typer.Option("--from", help="Copy of the manifest to merge; repeatable.")],
     forget_lost: ForgetLost = False,
     output: Output = None,
     as_json: AsJson = False,

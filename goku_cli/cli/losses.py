@@ -22,7 +22,7 @@ ORDER BY at_least DESC, abs(deviation) DESC, 1
 
 def losses(
     manifest: Reference = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many clips.")] = 20,
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of clips.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List clips whose training losses are outliers.

@@ -11,8 +11,8 @@ from goku_cli.manifest.beside import beside as beside_manifest
 from goku_cli.registry import nearest
 
 if TYPE_CHECKING:
-    from goku_cli.evaluate.coverage import Coverage
-    from goku_cli.evaluate.imported import Scored
+    from goku_cli.evaluate.benchmarks.coverage import Coverage
+    from goku_cli.evaluate.benchmarks.official_results import Scored
 
 GUIDED = "guided-diffusion"
 """Not a list of prompts: any images, in one file for the evaluator of the paper's Table 2."""
@@ -92,7 +92,7 @@ def export_layout(
     Raises:
         UsageError, GokuError: samples are missing and `partial` is off, or they are not what the evaluator reads.
     """
-    from goku_cli.evaluate.layouts import write_layout, write_npz
+    from goku_cli.evaluate.benchmarks.layouts import write_layout, write_npz
 
     if bench == GUIDED:
         rows = session.manifest.query("SELECT path FROM samples WHERE name = ? AND frames = 1 ORDER BY id", [name])
@@ -113,9 +113,9 @@ def run_official(
     Raises:
         UsageError, GokuError: samples or the evaluator are missing; or a part failed, after the others were kept.
     """
-    from goku_cli.evaluate.evaluators import Setup, parts
-    from goku_cli.evaluate.layouts import fingerprint
-    from goku_cli.evaluate.official import interpreter, run_parts, tool_version
+    from goku_cli.evaluate.benchmarks.evaluators import Setup, parts
+    from goku_cli.evaluate.benchmarks.layouts import fingerprint
+    from goku_cli.evaluate.benchmarks.official import interpreter, run_parts, tool_version
 
     if bench == GUIDED:
         raise UsageError(f"{GUIDED} is not run from here: goku bench export {GUIDED} --to FILE.npz, its evaluator.py, "
@@ -141,8 +141,8 @@ def import_results(session: Session, name: str, bench: str, files: list[Path], *
     Raises:
         GokuError: a file is gone, or is not a result of this benchmark's tool.
     """
-    from goku_cli.evaluate.imported import read_guided
-    from goku_cli.evaluate.totals import keep
+    from goku_cli.evaluate.benchmarks.official_results import read_guided
+    from goku_cli.evaluate.benchmarks.totals import keep
 
     if bench != GUIDED:
         _keep(session, name, bench, files, bench, prompts)
@@ -160,10 +160,10 @@ def compare_published(session: Session, name: str) -> None:
     Raises:
         UsageError: the set has no figure that the paper has.
     """
-    from goku_cli.evaluate.plot import write_bars
+    from goku_cli.evaluate.benchmarks.plot import write_bars
+    from goku_cli.evaluate.benchmarks.published import beside, conditions
+    from goku_cli.evaluate.benchmarks.totals import kept
     from goku_cli.evaluate.protocols import PROTOCOLS
-    from goku_cli.evaluate.published import beside, conditions
-    from goku_cli.evaluate.totals import kept
 
     figures = [scored.figure for bench in (*BENCHES, GUIDED) for scored in kept(session.manifest, name, bench)]
     for bench, protocol in PROTOCOLS.items():
@@ -181,7 +181,7 @@ def compare_published(session: Session, name: str) -> None:
 
 def _covered(session: Session, name: str, bench: str, prompts: Path | None, partial: bool) -> "Coverage":
     from goku_cli.benches.prompts import bench_prompts
-    from goku_cli.evaluate.coverage import covered
+    from goku_cli.evaluate.benchmarks.coverage import covered
 
     found = covered(session.manifest, name, bench, bench_prompts(bench, prompts), prompts)
     if not partial:
@@ -194,7 +194,7 @@ def _covered(session: Session, name: str, bench: str, prompts: Path | None, part
 def _lay(session: Session, name: str, bench: str, covered: "Coverage", home: Path) -> None:
     import shutil
 
-    from goku_cli.evaluate.layouts import fingerprint, write_layout
+    from goku_cli.evaluate.benchmarks.layouts import fingerprint, write_layout
 
     note, layout = home / "layout.samples", home / "layout"
     wanted = fingerprint(covered.takes)
@@ -210,8 +210,8 @@ def _lay(session: Session, name: str, bench: str, covered: "Coverage", home: Pat
 
 def _keep(session: Session, name: str, bench: str, files: list[Path], tool: str, prompts: Path | None) -> None:
     from goku_cli.benches.prompts import bench_prompts
-    from goku_cli.evaluate.imported import read_results
-    from goku_cli.evaluate.totals import keep
+    from goku_cli.evaluate.benchmarks.official_results import read_results
+    from goku_cli.evaluate.benchmarks.totals import keep
 
     read = read_results(bench, files, bench_prompts(bench, prompts), tool)
     _show(session, name, bench, *keep(session.manifest, name, bench, read))

@@ -13,12 +13,12 @@ SIZE, FRAMES = "480x864", 97
 
 
 def plan(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that ships.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="TOML file, or the name of a packaged recipe.")],
     manifest: Annotated[
         str | None, typer.Argument(metavar="[MANIFEST]", help="PATH or PATH#SELECTION whose latents are counted.")
     ] = None,
     gpu: Annotated[str, typer.Option(help="Kind of GPU: rtx-4090, a100-80gb, h100, ...")] = GPU,
-    gpus: Annotated[int, typer.Option(help="How many of them.")] = GPUS,
+    gpus: Annotated[int, typer.Option(help="Number of GPUs.")] = GPUS,
     mfu: Annotated[float, typer.Option(help="Model FLOPs utilization: the share of their peak reached.")] = MFU,
     price: Annotated[float, typer.Option(help="Dollars for one GPU and hour.")] = PRICE,
     size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of clips, without MANIFEST.")] = SIZE,
@@ -33,10 +33,10 @@ def plan(
     """
     from goku_cli.manifest.store import Manifest, parse_reference
     from goku_cli.recipe import find
-    from goku_cli.train.fitting import check_fits
-    from goku_cli.train.forecast import Machine
-    from goku_cli.train.lengths import plan_of_manifest, plan_of_sizes
-    from goku_cli.train.settings import load_recipe
+    from goku_cli.train.forecast.forecast import Machine
+    from goku_cli.train.forecast.suggestions import check_fits
+    from goku_cli.train.forecast.workload import plan_of_manifest, plan_of_sizes
+    from goku_cli.train.recipe import load_recipe
 
     path = find(".", recipe)
     settings = load_recipe(path)

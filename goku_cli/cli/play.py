@@ -23,16 +23,18 @@ HOST = "127.0.0.1"
 def play(
     checkpoint: Annotated[
         str | None,
-        typer.Argument(metavar="[CHECKPOINT]", help="A checkpoint or a run; from the pipe when absent."),
+        typer.Argument(metavar="[CHECKPOINT]", help="Checkpoint or run folder; read from the pipe when absent."),
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option("-m", "--manifest", help="Where samples are noted; the training manifest by default."),
+        typer.Option("-m", "--manifest", help="Manifest that records the samples; default: the training manifest."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen at; any other than this one lets others in.")] = HOST,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 7860,
-    weights: Annotated[str, typer.Option(help="ema, raw, or another average, as ema-0.99.")] = SAMPLE.weights,
-    offload: Annotated[str, typer.Option(help=f"To save GPU memory: {', '.join(OFFLOADS)}.")] = MACHINE.offload,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any other makes the page reachable from other machines.")
+    ] = HOST,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 7860,
+    weights: Annotated[str, typer.Option(help="Weights: ema, raw, or another EMA such as ema-0.99.")] = SAMPLE.weights,
+    offload: Annotated[str, typer.Option(help=f"Offloading to host memory: {', '.join(OFFLOADS)}.")] = MACHINE.offload,
 ) -> None:
     """Sample from a checkpoint in the browser, until Ctrl-C.
 
@@ -46,7 +48,7 @@ def play(
         raise UsageError("the page needs gradio, which is not installed; pip install 'goku-cli[play]'")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
     from goku_cli.manifest.store import Manifest
-    from goku_cli.model.checkpoint import resolve
+    from goku_cli.model.weights.checkpoint import resolve
     from goku_cli.sample.generate import Generator
     from goku_cli.sample.page import serve
     from goku_cli.sample.play import Player

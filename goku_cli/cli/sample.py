@@ -9,7 +9,7 @@ from goku_cli.cli.console import reference_from, say, working
 from goku_cli.cli.options import AsJson
 from goku_cli.errors import UsageError
 from goku_cli.manifest.beside import beside
-from goku_cli.model.solvers import SOLVERS
+from goku_cli.model.sampling.solvers import SOLVERS
 from goku_cli.sample.settings import DTYPES, FORMATS, OFFLOADS, Machine, SampleSettings
 from goku_cli.sizes import parse_range
 
@@ -24,63 +24,71 @@ BENCHES = "vbench, geneval, dpg, t2i-compbench, shapes"
 def sample(
     checkpoint: Annotated[
         str | None,
-        typer.Argument(metavar="[CHECKPOINT]", help="A checkpoint or a run; from the pipe when absent."),
+        typer.Argument(metavar="[CHECKPOINT]", help="Checkpoint or run folder; read from the pipe when absent."),
     ] = None,
-    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="A prompt; may be given again.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="Text prompt; repeatable.")] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="A file of prompts, one a line, or JSON lines; - is stdin.")
+        Path | None, typer.Option(help="File of prompts, one per line or as JSON lines; - reads stdin.")
     ] = None,
-    bench: Annotated[str | None, typer.Option(help=f"A benchmark's own prompts: {BENCHES}.")] = None,
+    bench: Annotated[str | None, typer.Option(help=f"Prompts of a benchmark: {BENCHES}.")] = None,
     bench_list: Annotated[
-        Path | None, typer.Option("--list", help="With --bench: your own copy of its list of prompts.")
+        Path | None, typer.Option("--list", help="With --bench: your own copy of its prompt list.")
     ] = None,
     part: Annotated[
-        list[str] | None, typer.Option(help="With --bench: only its prompts of this kind; may be given again.")
+        list[str] | None, typer.Option(help="With --bench: only its prompts of this category; repeatable.")
     ] = None,
-    negative: Annotated[str, typer.Option(help="What guidance leads away from.")] = "",
-    image: Annotated[Path | None, typer.Option(help="First frame, for an image-to-video checkpoint.")] = None,
+    negative: Annotated[str, typer.Option(help="Negative prompt.")] = "",
+    image: Annotated[Path | None, typer.Option(help="First frame, of an image-to-video checkpoint.")] = None,
     last_image: Annotated[
-        Path | None, typer.Option(help="Last frame as well, for a checkpoint with [model] last_frame.")
+        Path | None, typer.Option(help="Last frame, of a checkpoint trained with [model] last_frame.")
     ] = None,
     motion: Annotated[
-        float | None, typer.Option(help="Motion score to ask for, of a model trained on captions with one.")
+        float | None, typer.Option(help="Motion score to condition on, of a model trained on captions with one.")
     ] = None,
     rewrite: Annotated[
-        str | None, typer.Option(help="Let a server rewrite prompts first: openai:http://localhost:8000/v1")
+        str | None, typer.Option(help="Rewrite prompts by a language model first: openai:http://localhost:8000/v1")
     ] = None,
-    rewrite_model: Annotated[str | None, typer.Option(help="Its model; the first one by default.")] = None,
-    steps: Annotated[int, typer.Option(help="Steps of the solver.")] = SAMPLE.steps,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")] = SAMPLE.guidance,
+    rewrite_model: Annotated[str | None, typer.Option(help="Model of that server; default: its first one.")] = None,
+    steps: Annotated[int, typer.Option(help="Number of solver steps.")] = SAMPLE.steps,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1: none.")] = SAMPLE.guidance,
     image_guidance: Annotated[
-        float, typer.Option(help="By the first frame, apart from the text's; 0: not told apart.")
+        float, typer.Option(help="Guidance scale of the first frame, separate from the text's; 0: one scale for both.")
     ] = SAMPLE.image_guidance,
     interval: Annotated[
-        str, typer.Option("--guidance-interval", help="Times with guidance, FROM,TO; 0 is noise.")
+        str, typer.Option("--guidance-interval", help="Times with guidance, FROM,TO; 0 is noise, 1 is data.")
     ] = "0,1",
-    zero_init: Annotated[int, typer.Option(help="First steps in which nothing moves.")] = SAMPLE.zero_init,
+    zero_init: Annotated[
+        int, typer.Option(help="Zero the velocity in the first N steps (CFG-Zero*).")
+    ] = SAMPLE.zero_init,
     cache: Annotated[
-        float, typer.Option(help="Skip blocks that hardly change, up to this drift of the latent (0.05); 0: none.")
+        float, typer.Option(help="Step cache: skip blocks up to this drift of the latent, e.g. 0.05; 0: off.")
     ] = SAMPLE.cache,
-    frames: Annotated[int, typer.Option(help="4k+1; 1 draws images; 0 as trained.")] = SAMPLE.frames,
-    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH; empty as trained.")] = SAMPLE.size,
-    fps: Annotated[float, typer.Option(help="Of the files; 0 as trained.")] = SAMPLE.fps,
-    weights: Annotated[str, typer.Option(help="ema, raw, or another average, as ema-0.99.")] = SAMPLE.weights,
-    solver: Annotated[str, typer.Option(help=f"{', '.join(SOLVERS)}; ddim is for DDPM.")] = SAMPLE.solver,
+    frames: Annotated[
+        int, typer.Option(help="Number of frames, 4k+1; 1 samples images; 0: as in training.")
+    ] = SAMPLE.frames,
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH; default: as in training.")] = SAMPLE.size,
+    fps: Annotated[float, typer.Option(help="Frame rate of the files; 0: as in training.")] = SAMPLE.fps,
+    weights: Annotated[str, typer.Option(help="Weights: ema, raw, or another EMA such as ema-0.99.")] = SAMPLE.weights,
+    solver: Annotated[str, typer.Option(help=f"Solver: {', '.join(SOLVERS)}; ddim is for DDPM.")] = SAMPLE.solver,
     tile: Annotated[
-        int, typer.Option(help="Side in pixels of the squares that a VAE decodes in, to save memory at 720p; 0: none.")
+        int, typer.Option(help="Tile side in pixels for VAE decoding, to save memory at 720p; 0: no tiling.")
     ] = SAMPLE.tile,
-    dtype: Annotated[str, typer.Option(help=f"Of matrix products: {', '.join(DTYPES)} (as trained).")] = "auto",
-    form: Annotated[str, typer.Option("--format", help=f"Of videos: {', '.join(FORMATS)}.")] = SAMPLE.format,
-    seed: Annotated[int, typer.Option(help="Seed of the first sample; the next ones count up.")] = 0,
-    count: Annotated[int, typer.Option(help="Samples per prompt; 0: as the benchmark wants, else 1.")] = 0,
-    ranks: Annotated[int, typer.Option(help="Processes; 0 is one per GPU.")] = MACHINE.ranks,
-    sequence: Annotated[int, typer.Option(help="Ranks that draw a clip together.")] = MACHINE.sequence,
-    offload: Annotated[str, typer.Option(help=f"To save GPU memory: {', '.join(OFFLOADS)}.")] = MACHINE.offload,
+    dtype: Annotated[str, typer.Option(help=f"Compute dtype: {', '.join(DTYPES)} (auto: as in training).")] = "auto",
+    form: Annotated[
+        str, typer.Option("--format", help=f"File format of videos: {', '.join(FORMATS)}.")
+    ] = SAMPLE.format,
+    seed: Annotated[int, typer.Option(help="Seed of the first sample; later ones count up.")] = 0,
+    count: Annotated[int, typer.Option(help="Samples per prompt; 0: as the benchmark requires, else 1.")] = 0,
+    ranks: Annotated[int, typer.Option(help="Number of processes; 0: one per GPU.")] = MACHINE.ranks,
+    sequence: Annotated[int, typer.Option(help="Sequence-parallel ranks per clip.")] = MACHINE.sequence,
+    offload: Annotated[str, typer.Option(help=f"Offloading to host memory: {', '.join(OFFLOADS)}.")] = MACHINE.offload,
     manifest: Annotated[
         Path | None,
-        typer.Option("-m", "--manifest", help="Where samples are noted; the training manifest by default."),
+        typer.Option("-m", "--manifest", help="Manifest that records the samples; default: the training manifest."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the files; beside the manifest by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder of the sample files; default: beside the manifest.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Sample clips (MP4) and images (PNG) from a checkpoint.
@@ -97,7 +105,7 @@ def sample(
     machine = Machine(ranks, sequence, offload)
     if sum(source is not None for source in (prompt or None, prompts, bench)) != 1:
         raise UsageError("give prompts in exactly one way: --prompt TEXT, --prompts FILE or --bench shapes")
-    from goku_cli.model.checkpoint import resolve
+    from goku_cli.model.weights.checkpoint import resolve
     from goku_cli.sample.prompts import Wish
     from goku_cli.sample.sample import Set, set_name
     from goku_cli.sample.work import draw_missing
@@ -144,7 +152,7 @@ def _rows(
 
 def training_manifest(folder: Path) -> Path:
     """Return the manifest that a checkpoint was trained on."""
-    from goku_cli.model.checkpoint import read_config
+    from goku_cli.model.weights.checkpoint import read_config
 
     found = read_config(folder).get("data", {}).get("manifest")
     if found and Path(found).exists():

@@ -14,7 +14,7 @@ from goku_cli.cli.options import AsJson
 from goku_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from goku_cli.model.objective import Objective
+    from goku_cli.model.objective.objective import Objective
 
 SHIFT_SIZES = ("288x512", "480x864", "720x1280")
 """HEIGHTxWIDTH of the paper's three stages."""
@@ -25,7 +25,7 @@ SHIFT_STEPS = 50
 def shift(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[RECIPE|CHECKPOINT]", help="Whose law; the default one's when absent."),
+        typer.Argument(metavar="[RECIPE|CHECKPOINT]", help="Recipe or checkpoint; default: the default objective."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -37,7 +37,7 @@ def shift(
     Example: goku shift recipes/shapes.toml
     """
     objective, size, frames = _objective(source)
-    from goku_cli.model.process import median_time, sampling_times
+    from goku_cli.model.objective.process import median_time, sampling_times
 
     rows = []
     sizes = list(dict.fromkeys([*SHIFT_SIZES, *size]))
@@ -68,19 +68,19 @@ def shift(
 
 def _objective(source: str | None) -> tuple["Objective", list[str], list[int]]:
     """Return the objective of a recipe or a checkpoint, with the size and the frames that it names."""
-    from goku_cli.model.objective import Objective
+    from goku_cli.model.objective.objective import Objective
 
     if source is None:
         return Objective(), [], []
     if Path(source).is_dir():
-        from goku_cli.model.checkpoint import read_config, resolve
+        from goku_cli.model.weights.checkpoint import read_config, resolve
         from goku_cli.sample.generate import objective_of
 
         folder = resolve(Path(source))
         config = read_config(folder)
         return objective_of(config, folder), [config["data"]["size"]], [int(config["data"]["frames"])]
     from goku_cli.recipe import find
-    from goku_cli.train.settings import load_recipe
+    from goku_cli.train.recipe import load_recipe
 
     recipe = load_recipe(find(".", source))
     if recipe.kind != "flow":

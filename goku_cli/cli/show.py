@@ -34,26 +34,30 @@ def show(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MANIFEST|RUN]", help="PATH, PATH#SELECTION, PATH#SAMPLES or a run's folder; or from the pipe."
+            metavar="[MANIFEST|RUN]", help="PATH, PATH#SELECTION, PATH#SAMPLES or a run folder; default: the pipe."
         ),
     ] = None,
-    failures: Annotated[bool, typer.Option("--failures", help="List what failed, and why.")] = False,
-    clip: Annotated[str | None, typer.Option(help="Every row about one clip; the start of its id is enough.")] = None,
-    sql: Annotated[str | None, typer.Option(help="Run a query; nothing can be changed.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Check the invariants; exit 1 when one is broken.")] = False,
+    failures: Annotated[bool, typer.Option("--failures", help="List failed items and their causes.")] = False,
+    clip: Annotated[
+        str | None, typer.Option(help="Show every row about one clip, by its id or a prefix of it.")
+    ] = None,
+    sql: Annotated[str | None, typer.Option(help="Run a read-only SQL query.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check the manifest's invariants; exit with 1 when one is broken.")
+    ] = False,
     latents: Annotated[
         int | None,
-        typer.Option(min=0, help="With --verify: check every shard's sum, and encode so many windows again."),
+        typer.Option(min=0, help="With --verify: check every shard's checksums, and encode this many windows again."),
     ] = None,
     decode: Annotated[
-        Path | None, typer.Option(help="With --clip: write it beside its decoded latents, as this MP4 or PNG.")
+        Path | None, typer.Option(help="With --clip: write the clip beside its decoded latents, as this MP4 or PNG.")
     ] = None,
     losses: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
     captions: Annotated[
         str | None,
-        typer.Option(help="How captions are written: all, or one of those counters and the clips behind it."),
+        typer.Option(help="Caption statistics: all, or the clips behind one of its counters."),
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a report, one file that needs no other.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained HTML report.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a manifest, a training run or a set of samples.

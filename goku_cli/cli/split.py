@@ -23,25 +23,31 @@ def split(
         typer.Option(help="Shot detector: adaptive, content, hash, histogram, threshold, or module:function."),
     ] = SPLIT.detector,
     threshold: Annotated[
-        float | None, typer.Option(help="The detector's threshold; its own default when absent.")
+        float | None, typer.Option(help="Threshold of the detector; default: its own.")
     ] = SPLIT.threshold,
     frame_skip: Annotated[
-        int, typer.Option(min=0, help="Frames that the detector skips after each one; cuts stay exact.")
+        int, typer.Option(min=0, help="Frames that the detector skips after each one; cuts remain frame-exact.")
     ] = SPLIT.frame_skip,
     similarity: Annotated[
-        str, typer.Option(help="Feature of the second cut: layout, dinov2, or module:function.")
+        str, typer.Option(help="Image feature of the second pass: layout, dinov2, or module:function.")
     ] = SPLIT.similarity,
     min_similarity: Annotated[
         float | None,
-        typer.Option(help="Cut between frames a second apart that are less alike; the feature's own figure if absent."),
+        typer.Option(help="Minimum similarity of frames a second apart; default: the feature's own."),
     ] = SPLIT.min_similarity,
-    min_seconds: Annotated[float, typer.Option(help="Drop shorter clips.")] = SPLIT.min_seconds,
-    max_seconds: Annotated[float, typer.Option(help="Divide longer clips evenly.")] = SPLIT.max_seconds,
+    min_seconds: Annotated[
+        float, typer.Option(help="Minimum clip length in seconds; shorter ones are dropped.")
+    ] = SPLIT.min_seconds,
+    max_seconds: Annotated[
+        float, typer.Option(help="Maximum clip length in seconds; longer ones are divided evenly.")
+    ] = SPLIT.max_seconds,
     write_clips: Annotated[
         Path | None, typer.Option(help="Also cut every clip to an H.264 file in this folder.")
     ] = None,
-    crf: Annotated[int, typer.Option(min=0, max=51, help="Quality of those files: less is better.")] = WRITE.crf,
-    preset: Annotated[str, typer.Option(help="x264's preset for those files.")] = WRITE.preset,
+    crf: Annotated[
+        int, typer.Option(min=0, max=51, help="x264 CRF of those files: lower is better quality.")
+    ] = WRITE.crf,
+    preset: Annotated[str, typer.Option(help="x264 preset of those files.")] = WRITE.preset,
     output: Output = None,
     workers: Workers = 0,
     timeout: Timeout = TIMEOUT,

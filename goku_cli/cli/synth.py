@@ -17,19 +17,21 @@ if TYPE_CHECKING:
 
 
 def synth(
-    world: Annotated[str, typer.Argument(help="What to make: shapes.")],
-    out: Annotated[Path, typer.Argument(help="The folder to write to.")],
-    videos: Annotated[int, typer.Option(min=0, help="How many videos.")] = 20,
-    images: Annotated[int, typer.Option(min=0, help="How many images.")] = 40,
-    seed: Annotated[int, typer.Option(help="Another seed, another collection.")] = 0,
+    world: Annotated[str, typer.Argument(help="Dataset to generate: shapes.")],
+    out: Annotated[Path, typer.Argument(help="Output folder.")],
+    videos: Annotated[int, typer.Option(min=0, help="Number of videos.")] = 20,
+    images: Annotated[int, typer.Option(min=0, help="Number of images.")] = 40,
+    seed: Annotated[int, typer.Option(help="Random seed of the dataset.")] = 0,
     tasks: Annotated[
-        str, typer.Option(help="Only these of the world, by commas: single_object,motion; all by default.")
+        str, typer.Option(help="Tasks to generate, comma-separated: single_object,motion; default: all.")
     ] = "",
-    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of every file; empty: 480x864, and three of images.")] = "",
+    size: Annotated[
+        str, typer.Option(help="HEIGHTxWIDTH of every file; default: 480x864, and three sizes of images.")
+    ] = "",
     radius: Annotated[
-        str, typer.Option(help="Of things, FROM,TO in frame heights; empty: by task, 0.12 to 0.26.")
+        str, typer.Option(help="Radius of shapes, FROM,TO in frame heights; default: by task, 0.12 to 0.26.")
     ] = "",
-    seconds: Annotated[float, typer.Option(help="Least length of a shot.")] = 2.0,
+    seconds: Annotated[float, typer.Option(help="Minimum length of a shot in seconds.")] = 2.0,
     as_json: AsJson = False,
 ) -> None:
     """Generate raw videos and images with known ground truth.

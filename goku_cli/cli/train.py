@@ -14,22 +14,24 @@ from goku_cli.cli.options import AsJson, Reference
 from goku_cli.errors import GokuError, Held, Interrupted
 
 if TYPE_CHECKING:
-    from goku_cli.train.plan import Run
+    from goku_cli.train.prepare import Run
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that ships.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="TOML file, or the name of a packaged recipe.")],
     manifest: Reference = None,
-    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="Parent folder of all runs.")] = Path("runs"),
     named: Annotated[
         Path | None,
-        typer.Option("--continue", help="A run that goes on with this recipe and these data, if they fit it."),
+        typer.Option("--continue", help="Run folder to continue with this recipe and these data, if they fit."),
     ] = None,
     ranks: Annotated[
-        int, typer.Option(help="Processes on each node; 0 is one per GPU, or without one a core each, up to 4.")
+        int, typer.Option(help="Processes per node; 0: one per GPU, or one per core up to 4 without a GPU.")
     ] = 0,
-    hostfile: Annotated[Path | None, typer.Option(help="Nodes, a line HOST slots=GPUS each; needs ssh.")] = None,
-    port: Annotated[int, typer.Option(help="Where the ranks meet; 0 takes a free one.")] = 0,
+    hostfile: Annotated[
+        Path | None, typer.Option(help="Hostfile with one line HOST slots=GPUS per node; needs ssh.")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Rendezvous port; 0: a free one.")] = 0,
     plan: Annotated[bool, typer.Option("--plan", hidden=True)] = False,
     gpu: Annotated[str, typer.Option(hidden=True)] = planning.GPU,
     gpus: Annotated[int, typer.Option(hidden=True)] = planning.GPUS,
@@ -50,7 +52,7 @@ def train(
     Example: goku train recipes/shapes.toml manifests/my.duckdb
     """
     from goku_cli.recipe import find
-    from goku_cli.train.settings import load_recipe
+    from goku_cli.train.recipe import load_recipe
 
     path = find(".", recipe)
     settings = load_recipe(path)  # before torch is loaded: a typing error is answered at once
@@ -59,9 +61,9 @@ def train(
         planning.plan(recipe, manifest, gpu, gpus, mfu, price, size, frames, as_json)
         return
     from goku_cli.manifest.store import Manifest, parse_reference
-    from goku_cli.train import outer
-    from goku_cli.train.launch import Launch, attention_kernel, check_compiler, default_ranks, launch
-    from goku_cli.train.plan import Run, prepare
+    from goku_cli.train.launch import external
+    from goku_cli.train.launch.launcher import Launch, attention_kernel, check_compiler, default_ranks, launch
+    from goku_cli.train.prepare import Run, prepare
 
     kernel = attention_kernel(settings.train)
     check_compiler(settings.train)
@@ -77,9 +79,9 @@ def train(
         say(f"train: {run.folder} on {run.clips} clips, attention by {kernel}")
         return run
 
-    found = outer.place(os.environ)
+    found = external.place(os.environ)
     if found is not None:
-        run = outer.train_here(found, prepared)
+        run = external.train_here(found, prepared)
         if run is None:
             return  # another rank prints
     else:
@@ -100,9 +102,9 @@ def train(
 
 def _tell_run(run: "Run", file: Path, arguments: dict[str, object], seconds: float, as_json: bool) -> None:
     """Write a finished run into its manifest, say its figures, and print its checkpoint."""
-    from goku_cli.train.launch import last_figures
-    from goku_cli.train.outlook import compared
-    from goku_cli.train.watch import balance
+    from goku_cli.train.forecast.accuracy import compared
+    from goku_cli.train.launch.launcher import last_figures
+    from goku_cli.train.launch.monitor import balance
 
     checkpoint = run.finished
     assert checkpoint is not None
@@ -112,7 +114,7 @@ def _tell_run(run: "Run", file: Path, arguments: dict[str, object], seconds: flo
     try:
         _note_run(run, file, arguments, "ok", {"steps": run.recipe.train.steps, **figures}, seconds)
     except Held as held:  # no failure after days of training: the checkpoint is there, and what reads it goes on
-        say(f"train: {held}: the checkpoint is whole, its figures come into the manifest with the same command")
+        say(f"train: {held}: the checkpoint is complete; the same command stores its metrics in the manifest")
     if "held_out_loss" in figures:
         untrained = figures.get("held_out_loss_untrained", float("nan"))
         say(f"train: held-out loss {figures['held_out_loss']:.4f}, untrained {untrained:.4f}")
@@ -124,7 +126,7 @@ def _note_run(
 ) -> None:
     """Write into its manifest how a run ended, and the losses of its samples up to the last checkpoint."""
     from goku_cli.manifest.store import Manifest
-    from goku_cli.train.losses import take_in
+    from goku_cli.train.logs.sample_losses import take_in
 
     with Manifest(file) as opened:
         opened.begin_run("train", arguments)

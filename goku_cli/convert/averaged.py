@@ -1,4 +1,4 @@
-"""A checkpoint with an average of another length, out of the snapshots in a run's checkpoints (model/posthoc.py)."""
+"""Checkpoint with an EMA of another length, from the snapshots in a run's checkpoints (model/weights/posthoc.py)."""
 
 import json
 import shutil
@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from goku_cli.errors import UsageError
-from goku_cli.model import checkpoint
-from goku_cli.model.posthoc import Snapshot, coefficients, exponent_of
+from goku_cli.model.weights import checkpoint
+from goku_cli.model.weights.posthoc import Snapshot, coefficients, exponent_of
 
 PREFIX = "length-"
 """Of the files of snapshots: length-0.05.safetensors."""

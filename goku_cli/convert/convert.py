@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from goku_cli.errors import UsageError
-from goku_cli.model import checkpoint
+from goku_cli.model.weights import checkpoint
 
 PIPELINE = "Wan2.1-T2V-1.3B-Diffusers"
 

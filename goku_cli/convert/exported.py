@@ -16,11 +16,12 @@ from torch import Tensor
 
 from goku_cli.convert.files import copy_vae, same_file
 from goku_cli.errors import UsageError
-from goku_cli.model import checkpoint, wan_weights
-from goku_cli.model.codec import Statistics, codec_fingerprint, latent_statistics, load_codec
-from goku_cli.model.objective import Objective
-from goku_cli.model.presets import ModelConfig
-from goku_cli.model.published import STEM, read_json
+from goku_cli.model.network.presets import ModelConfig
+from goku_cli.model.objective.objective import Objective
+from goku_cli.model.vae.codec import Statistics, codec_fingerprint, latent_statistics, load_codec
+from goku_cli.model.weights import checkpoint
+from goku_cli.model.weights import wan as wan_weights
+from goku_cli.model.weights.published import STEM, read_json
 from goku_cli.publish import publish_folder
 from goku_cli.recipe import build
 from goku_cli.sizes import parse_size

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from goku_cli.model.published import STEM, weight_files
+from goku_cli.model.weights.published import STEM, weight_files
 
 
 def same_file(path: Path, name: Path) -> None:

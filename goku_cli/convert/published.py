@@ -18,14 +18,15 @@ from torch import Tensor
 from goku_cli.convert import original
 from goku_cli.convert.files import copy_vae, same_file
 from goku_cli.errors import GokuError, UsageError
-from goku_cli.model import checkpoint, wan_weights
-from goku_cli.model.codec import codec_fingerprint, load_codec
-from goku_cli.model.objective import Objective
-from goku_cli.model.presets import ModelConfig
-from goku_cli.model.published import read_json, read_weights
-from goku_cli.model.shift import ShiftLaw
-from goku_cli.model.transformer import Goku
-from goku_cli.model.umt5 import ROWS
+from goku_cli.model.network.presets import ModelConfig
+from goku_cli.model.network.transformer import Goku
+from goku_cli.model.objective.objective import Objective
+from goku_cli.model.objective.shift import ShiftLaw
+from goku_cli.model.text.umt5 import ROWS
+from goku_cli.model.vae.codec import codec_fingerprint, load_codec
+from goku_cli.model.weights import checkpoint
+from goku_cli.model.weights import wan as wan_weights
+from goku_cli.model.weights.published import read_json, read_weights
 from goku_cli.publish import publish_folder
 
 DRAWS = {"size": "480x832", "frames": 81, "fps": 16.0}

@@ -11,7 +11,7 @@ from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.shards import ShardReader
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.media.ffmpeg import write_image, write_video
-from goku_cli.model.linear_codec import to_frames
+from goku_cli.model.vae.linear_codec import to_frames
 
 
 def write_beside(manifest: Manifest, clip: Row, path: Path) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from goku_cli.encode.clip import as_stored
 from goku_cli.manifest.shards import checksum
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.model.text import TextEncoder, as_int8, text_fingerprint
+from goku_cli.model.text.encoders import TextEncoder, as_int8, text_fingerprint
 from goku_cli.publish import sha256
 from goku_cli.recipe import fingerprint
 from goku_cli.stage import Rows

@@ -20,8 +20,8 @@ from goku_cli.errors import Cause, Fault
 from goku_cli.manifest.shards import checksum
 from goku_cli.manifest.store import Row
 from goku_cli.media.window import read_windows
-from goku_cli.model.codec import Codec, load_codec
-from goku_cli.model.linear_codec import to_unit
+from goku_cli.model.vae.codec import Codec, load_codec
+from goku_cli.model.vae.linear_codec import to_unit
 from goku_cli.stage import Rows
 
 

@@ -1,4 +1,4 @@
-"""Which codec encodes: a VAE's folder, or the linear one, which is fitted when this manifest has none of its kind."""
+"""Choice of the codec: a VAE's folder, or the linear one, which is fitted when this manifest has none of its kind."""
 
 import contextlib
 import json
@@ -14,8 +14,8 @@ from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import Fault, GokuError, UsageError
 from goku_cli.manifest.beside import beside
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.model.codec import codec_fingerprint, load_codec
-from goku_cli.model.linear_codec import LinearCodec, to_unit
+from goku_cli.model.vae.codec import codec_fingerprint, load_codec
+from goku_cli.model.vae.linear_codec import LinearCodec, to_unit
 from goku_cli.publish import publish_folder
 from goku_cli.recipe import fingerprint
 

@@ -19,7 +19,7 @@ from goku_cli.encode.settings import EncodeSettings, Slice
 from goku_cli.errors import UsageError
 from goku_cli.manifest.shards import new_shard
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.model.text import TextEncoder, load_text_encoder
+from goku_cli.model.text.encoders import TextEncoder, load_text_encoder
 from goku_cli.stage import Item, Outcome, Progress, Rows, run_stage
 
 

@@ -1,4 +1,4 @@
-"""What another copy of a manifest encoded, taken into this one: rows, receipts, and the shards that they point at.
+"""Merging of another copy of a manifest: rows, receipts, and the shards that they refer to.
 
 Several machines encode a slice each, with a copy of the manifest. A window or a caption that is here already is left
 as it is, so merging the same copy again, or two copies that did the same slice, changes nothing.

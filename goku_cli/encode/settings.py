@@ -1,4 +1,4 @@
-"""What encode-latents may be told; the defaults are the toy bucket of the embedded codec."""
+"""Settings of encode-latents; the defaults are the toy bucket of the embedded codec."""
 
 import zlib
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Are the latents what they are said to be: bytes of shards against their sums, windows against their files."""
+"""Verification of latents: bytes of shards against their checksums, windows against their files."""
 
 import json
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import Cause, Fault, UsageError
 from goku_cli.manifest.shards import ShardReader, checksum
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.media.probe import check_unchanged
-from goku_cli.model.codec import Codec, codec_fingerprint
+from goku_cli.media.probing.probe import check_unchanged
+from goku_cli.model.vae.codec import Codec, codec_fingerprint
 from goku_cli.publish import sha256
 
 TOLERANCE = {"float16": 1 / 256, "float32": 1e-3}

@@ -1,4 +1,4 @@
-"""What a WebDataset sample of latents says of itself: one window of a clip, its encoders and its captions.
+"""Metadata of a WebDataset sample of latents: one window of a clip, its encoders and its captions.
 
     KEY.latent.npy      the posterior's mean (C, t, H/8, W/8), float16 or float32
     KEY.logvar.npy      its log-variance, when the VAE gives one

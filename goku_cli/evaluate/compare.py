@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from goku_cli.errors import GokuError, UsageError
-from goku_cli.evaluate.interval import interval
-from goku_cli.evaluate.measure import Scores, kept
+from goku_cli.evaluate.bootstrap import interval
 from goku_cli.evaluate.run import samples_named
-from goku_cli.evaluate.shapes import CODEC, MISMATCHED, PREFIX
+from goku_cli.evaluate.sample_scores import Scores, kept
+from goku_cli.evaluate.shapes.scores import CODEC, MISMATCHED, PREFIX
 from goku_cli.manifest.store import Manifest, Row
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from goku_cli.errors import UsageError
-from goku_cli.evaluate import shapes, truth
-from goku_cli.evaluate.agreement import motion_agreement
-from goku_cli.evaluate.figure import Figure
-from goku_cli.evaluate.interval import mean_figure
-from goku_cli.evaluate.measure import Measured, Wanted, measure
-from goku_cli.evaluate.metrics import METRICS, title
-from goku_cli.evaluate.stages import eval_stages
+from goku_cli.evaluate.bootstrap import mean_figure
+from goku_cli.evaluate.clips.metrics import METRICS, title
+from goku_cli.evaluate.clips.motion_agreement import motion_agreement
+from goku_cli.evaluate.result import Figure
+from goku_cli.evaluate.sample_scores import Measured, Wanted, measure
+from goku_cli.evaluate.shapes import scores as shapes
+from goku_cli.evaluate.shapes import truth
+from goku_cli.evaluate.shapes.stages import eval_stages
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.shapes.caption import Metadata, parse_caption
 from goku_cli.shapes.prompts import benchmark_prompts
@@ -129,7 +130,7 @@ def _shapes(manifest: Manifest, wanted: list[Wanted], found: Measured, progress:
     They are over the tasks of which prompts were drawn. There is no total while a sample of a prompt of theirs, or all
     of them, have no score.
     """
-    from goku_cli.evaluate.ceiling import eval_ceiling  # brings torch, which nothing else here needs
+    from goku_cli.evaluate.shapes.ceiling import eval_ceiling  # brings torch, which nothing else here needs
 
     judged = [
         (one, {name: value for name, value in scores.items() if name.startswith("shapes.")})

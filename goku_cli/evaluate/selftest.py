@@ -1,4 +1,4 @@
-"""Do the metrics see what they are for: clips of the shapes world, spoiled in known ways, must move the right figures.
+"""Self-test of the metrics: clips of the shapes world, degraded in known ways, must move the right figures.
 
 A metric that garbage cannot move measures nothing, and people find out after the training. No manifest is needed.
 """
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from goku_cli.evaluate import metrics, shapes
-from goku_cli.evaluate.distribution import distances, features_of
+from goku_cli.evaluate.clips import metrics
+from goku_cli.evaluate.sets.distribution import distances, features_of
+from goku_cli.evaluate.shapes import scores as shapes
 from goku_cli.manifest.store import Row
 from goku_cli.shapes.caption import Metadata, metadata
 from goku_cli.shapes.render import render

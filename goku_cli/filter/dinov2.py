@@ -1,4 +1,4 @@
-"""How much a clip changes, by DINOv2 as in the paper: one frame per second, neighbors compared."""
+"""Visual change of a clip by DINOv2 features, as in the paper: one frame per second, neighbors compared."""
 
 from collections.abc import Callable, Sequence
 

@@ -15,7 +15,7 @@ from goku_cli.filter.sampled import SampledClip, sample
 from goku_cli.filter.scorers import function, label, resolve
 from goku_cli.manifest.bounds import quoted
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.media.probe import check_unchanged
+from goku_cli.media.probing.probe import check_unchanged
 from goku_cli.stage import Item, Outcome, Progress, Rows, run_stage
 
 STAGE = "filter"

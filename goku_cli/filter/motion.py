@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from goku_cli.filter.sampled import SampledClip
-from goku_cli.media.flow import optical_flow, translation
-from goku_cli.media.motion import motion_score
+from goku_cli.media.motion.flow import optical_flow, translation
+from goku_cli.media.motion.motion import motion_score
 
 NOISE = 6.0
 """Difference of blurred luma, of 255, that grain and compression leave between equal frames."""

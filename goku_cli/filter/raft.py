@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from goku_cli.filter.sampled import SampledClip
-from goku_cli.media.motion import QUARTER_SECOND
+from goku_cli.media.motion.motion import QUARTER_SECOND
 from goku_cli.vision.device import device
 from goku_cli.weights import RAFT
 

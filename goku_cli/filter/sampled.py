@@ -11,7 +11,7 @@ import numpy as np
 from goku_cli.errors import GokuError
 from goku_cli.media.frames import read_frames
 from goku_cli.media.layout import layout
-from goku_cli.media.motion import FPS, REFERENCE_SIDE, SHORT_SIDE
+from goku_cli.media.motion.motion import FPS, REFERENCE_SIDE, SHORT_SIDE
 
 
 @dataclass(frozen=True, eq=False)

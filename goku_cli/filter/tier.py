@@ -1,4 +1,4 @@
-"""What a tier demands: a recipe of least and greatest figures for videos and for images."""
+"""Tiers: minimum and maximum scores for videos and for images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from goku_cli.errors import Cause
 from goku_cli.ingest.folder import suffix_of
 from goku_cli.ingest.found import Found, Member
-from goku_cli.media.suffixes import MEDIA_SUFFIXES
+from goku_cli.media.probing.suffixes import MEDIA_SUFFIXES
 
 TEXTS = frozenset([".txt", ".json"])
 Text = tuple[str, int, int]

@@ -1,4 +1,4 @@
-"""Which files lie in folders: links that loop followed once, nothing outside, everything in a fixed order.
+"""Folder walks: links that loop are followed once, nothing outside, everything in a fixed order.
 
 Names are kept of one folder at a time, so a walk through millions of files needs no memory for them.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from goku_cli.errors import Cause
 from goku_cli.ingest.found import Found
 from goku_cli.manifest.beside import ENDING
-from goku_cli.media.suffixes import MEDIA_SUFFIXES
+from goku_cli.media.probing.suffixes import MEDIA_SUFFIXES
 
 ARCHIVE = ".tar"
 OURS = (".files", ".samples")

@@ -1,4 +1,4 @@
-"""What was found: one file, URL or member of a tar, and what the place where it was found says of it."""
+"""Media references: one file, URL or member of a tar, with the metadata of the place where it was found."""
 
 import os
 import re

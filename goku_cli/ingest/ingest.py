@@ -21,7 +21,7 @@ from goku_cli.ingest.sidecar import MAX_BYTES, Said, read_sidecar, sidecars_of
 from goku_cli.manifest.bounds import rule_of
 from goku_cli.manifest.prune import prune
 from goku_cli.manifest.store import Manifest
-from goku_cli.media.probe import Probe, check_regular, check_unchanged, probe
+from goku_cli.media.probing.probe import Probe, check_regular, check_unchanged, probe
 from goku_cli.publish import sha256
 from goku_cli.recipe import fingerprint
 from goku_cli.stage import CHUNK, TIMEOUT, Failure, Item, Outcome, Progress, Quiet, Rows, run_stage

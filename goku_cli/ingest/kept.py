@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from goku_cli.manifest.beside import beside
-from goku_cli.media.probe import Probe, check_regular, probe
+from goku_cli.media.probing.probe import Probe, check_regular, probe
 from goku_cli.publish import publish, sha256
 
 SUFFIXES = {"mov": "mp4", "matroska": "mkv", "jpeg": "jpg", "mpegts": "ts"}

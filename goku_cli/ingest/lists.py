@@ -10,7 +10,7 @@ from goku_cli.ingest.folder import suffix_of
 from goku_cli.ingest.found import Found, scheme_of
 from goku_cli.ingest.sidecar import CAPTIONS, caption_of, line_of
 from goku_cli.ingest.tables import MAX_LINE, Table, WrongRow
-from goku_cli.media.suffixes import MEDIA_SUFFIXES
+from goku_cli.media.probing.suffixes import MEDIA_SUFFIXES
 from goku_cli.wording import encoding_of
 
 LISTS = frozenset([".csv", ".tsv", ".parquet", ".jsonl"])

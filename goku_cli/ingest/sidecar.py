@@ -1,4 +1,4 @@
-"""What lies beside a file: `x.txt` or `x.json` (or `x.mp4.txt`, `x.mp4.json`), with captions, origin and license.
+"""Sidecar files: `x.txt` or `x.json` (or `x.mp4.txt`, `x.mp4.json`), with captions, origin and license.
 
 Whatever is wrong with a sidecar, the file that it speaks of is as good as before.
 """

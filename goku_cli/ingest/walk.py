@@ -18,7 +18,7 @@ from goku_cli.ingest.archive import members
 from goku_cli.ingest.folder import ARCHIVE, expand, suffix_of, walk
 from goku_cli.ingest.found import Found, can_be_named, scheme_of
 from goku_cli.ingest.lists import LISTS, check_list, read_list, read_names
-from goku_cli.media.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from goku_cli.media.probing.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 SIDECAR_SUFFIXES = frozenset([".txt", ".json"])
 FETCHED = frozenset(["http", "https", "s3"])

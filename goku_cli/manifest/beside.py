@@ -1,4 +1,4 @@
-"""Where a manifest is, and what lies beside it."""
+"""Paths of files and folders beside a manifest."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What vanishes with a row: nothing in the manifest speaks of a source or a clip that is no longer there.
+"""Cascading deletes: no row refers to a source or a clip that is gone.
 
 A shard of which no row is left goes too: first its row, then, when that is committed, its file.
 """

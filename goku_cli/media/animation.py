@@ -6,7 +6,7 @@ from typing import Any
 
 import av
 
-from goku_cli.media.srgb import to_srgb
+from goku_cli.media.color.srgb import to_srgb
 
 TICK = Fraction(1, 1000)
 USUAL_MS, LEAST_MS = 100, 10

@@ -18,8 +18,8 @@ import av
 from goku_cli.errors import Cause, Fault
 from goku_cli.media.animation import TICK
 from goku_cli.media.interlace import progressive
-from goku_cli.media.packets import ANIMATIONS, MAX_FRAMES, MAX_SECONDS
-from goku_cli.media.probe import decoder_of, is_animation, open_animation, open_video
+from goku_cli.media.probing.packets import ANIMATIONS, MAX_FRAMES, MAX_SECONDS
+from goku_cli.media.probing.probe import decoder_of, is_animation, open_animation, open_video
 
 SLACK_US = 500
 """Time bases round; no two frames are closer than this."""

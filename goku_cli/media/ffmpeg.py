@@ -21,14 +21,14 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from goku_cli.errors import GokuError
-from goku_cli.media.color import coding_of, to_rgb
+from goku_cli.media.color.color import coding_of, to_rgb
 from goku_cli.media.decode import SLACK_US, Decoding, Shown, open_decoding
 from goku_cli.media.orientation import orientation_of
 from goku_cli.publish import publish
 
 BT709 = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}
 COLOR_SPACES = {"bt709": "bt709", "fcc": "fcc", "bt601": "smpte170m", "smpte240m": "smpte240m", "bt2020": "bt2020nc"}
-"""ffmpeg's names of the matrices of media/color.py."""
+"""ffmpeg's names of the matrices of media/color/color.py."""
 SCALING = "bicubic+accurate_rnd+full_chroma_int"
 PASSED = frozenset(["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le"])
 """Pixel formats that go to the encoder as they are."""
@@ -127,7 +127,7 @@ def cut_video(
     """Write ranges of a video, in order, each as H.264 yuv420p, upright, with square pixels and every frame's own time.
 
     One decode serves all; it is ours, so a file holds exactly the frames that `read_frames` yields, in the same colors:
-    high dynamic range, RGB and what is transparent become BT.709 as everywhere (media/color.py). A size that is odd
+    high dynamic range, RGB and what is transparent become BT.709 as everywhere (color/color.py). An odd size
     loses its last column or row. `fields` is as in `open_decoding`.
 
     Raises:

@@ -15,7 +15,7 @@ import av
 import av.filter
 import numpy as np
 
-from goku_cli.media.packets import Packets
+from goku_cli.media.probing.packets import Packets
 
 LINES = range(480, 1089)
 PROGRESSIVE_LINES = 720

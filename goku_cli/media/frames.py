@@ -10,10 +10,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from goku_cli.media.color import to_rgb
+from goku_cli.media.color.color import to_rgb
 from goku_cli.media.decode import SLACK_US, Shown, open_decoding
 from goku_cli.media.orientation import orientation_of
-from goku_cli.media.probe import is_image, open_image
+from goku_cli.media.probing.probe import is_image, open_image
 
 
 def fit(width: int, height: int, short_side: int | None) -> tuple[int, int]:

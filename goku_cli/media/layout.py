@@ -1,4 +1,4 @@
-"""What a frame looks like in a few hundred numbers: where its colors lie, and which way its edges run.
+"""Layout features: a frame in a few hundred numbers, of color positions and edge directions.
 
 The embedded stand-in for a learned image feature such as DINOv2: it knows nothing of what is shown, but neighbours
 of one shot are alike and two scenes are not. It needs no weights and takes half a millisecond.

@@ -1,4 +1,4 @@
-"""Which way up a film is: the whole display matrix, of which a rotation is only one part.
+"""Orientation of a film: the whole display matrix, of which rotation is only one part.
 
 FFmpeg keeps it as nine numbers, of which a, b, c, d move the pixel in column p, row q to x = a p + c q, y = b p + d q.
 """

@@ -1,4 +1,4 @@
-"""How the captions that training would read are written: counters, each with the clips behind it."""
+"""Caption statistics: counters over the captions that training would read, each with the clips behind it."""
 
 import math
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from goku_cli.chat.refusal import is_refusal
 from goku_cli.errors import Cause, UsageError
 from goku_cli.manifest.store import Manifest
-from goku_cli.media.motion import without_motion_score
+from goku_cli.media.motion.motion import without_motion_score
 from goku_cli.registry import nearest
 
 DEVIATIONS = 3.5

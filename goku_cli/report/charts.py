@@ -1,4 +1,4 @@
-"""Where the bars and lines of a chart lie, in the units of its drawing: the page only draws them."""
+"""Chart geometry: positions of bars and lines in the units of the drawing; the page only draws them."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the report shows, read from the manifest and from the run folders that it names."""
+"""Data of the report, read from the manifest and from the run folders that it names."""
 
 import json
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from goku_cli.errors import GokuError
-from goku_cli.media.shown import as_drawn, read_shown
+from goku_cli.media.sample_files import as_drawn, read_shown
 
 SIDE = 320
 """Pixels of the page that the longer side of a clip takes at most."""

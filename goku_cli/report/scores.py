@@ -1,4 +1,4 @@
-"""What a set of samples scored, for a page: every figure, and the samples that a metric puts highest and lowest."""
+"""Scores of a set of samples for a page: every metric, and the samples that it ranks highest and lowest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from goku_cli.errors import GokuError, UsageError
-from goku_cli.model.codec import Codec, Statistics
-from goku_cli.model.guidance import Condition
-from goku_cli.model.linear_codec import to_unit
-from goku_cli.model.presets import ModelConfig
-from goku_cli.model.text import TextEncoder
+from goku_cli.model.network.presets import ModelConfig
+from goku_cli.model.sampling.guidance import Condition
+from goku_cli.model.text.encoders import TextEncoder
+from goku_cli.model.vae.codec import Codec, Statistics
+from goku_cli.model.vae.linear_codec import to_unit
 from goku_cli.registry import nearest
 from goku_cli.sample.request import Request
 

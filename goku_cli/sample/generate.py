@@ -20,17 +20,17 @@ import torch
 from torch import Tensor
 
 from goku_cli.errors import UsageError
-from goku_cli.model import checkpoint
-from goku_cli.model.codec import Codec, latent_statistics
-from goku_cli.model.guidance import BATCH_TOKENS, Drawn, Guidance, Share, batches, draw
-from goku_cli.model.linear_codec import to_frames
-from goku_cli.model.noise import noise
-from goku_cli.model.objective import Objective
-from goku_cli.model.packing import token_count
-from goku_cli.model.presets import ModelConfig
-from goku_cli.model.solvers import check_solver
-from goku_cli.model.text import TextEncoder, load_text_encoder
-from goku_cli.model.transformer import Goku
+from goku_cli.model.network.packing import token_count
+from goku_cli.model.network.presets import ModelConfig
+from goku_cli.model.network.transformer import Goku
+from goku_cli.model.objective.noise import noise
+from goku_cli.model.objective.objective import Objective
+from goku_cli.model.sampling.guidance import BATCH_TOKENS, Drawn, Guidance, Share, batches, draw
+from goku_cli.model.sampling.solvers import check_solver
+from goku_cli.model.text.encoders import TextEncoder, load_text_encoder
+from goku_cli.model.vae.codec import Codec, latent_statistics
+from goku_cli.model.vae.linear_codec import to_frames
+from goku_cli.model.weights import checkpoint
 from goku_cli.recipe import build
 from goku_cli.sample.conditions import Conditions, check
 from goku_cli.sample.request import Request, make_request

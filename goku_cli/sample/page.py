@@ -19,7 +19,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from goku_cli.errors import GokuError, Interrupted
 from goku_cli.manifest.store import Row
-from goku_cli.model.solvers import SOLVERS
+from goku_cli.model.sampling.solvers import SOLVERS
 from goku_cli.sample.conditions import read_image
 from goku_cli.sample.play import Asked, Player
 from goku_cli.sample.prompts import MOST_CHARACTERS

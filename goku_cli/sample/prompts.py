@@ -1,4 +1,4 @@
-"""Where prompts come from: the command line, a file, stdin, or a benchmark's own list."""
+"""Sources of prompts: the command line, a file, stdin, or a benchmark's own list."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from goku_cli.errors import UsageError
-from goku_cli.media.motion import with_motion_score
+from goku_cli.media.motion.motion import with_motion_score
 from goku_cli.registry import nearest
 from goku_cli.sample.request import Request
 from goku_cli.wording import decoded, lines_of

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from goku_cli.errors import GokuError, UsageError
 from goku_cli.manifest.store import Row
-from goku_cli.model.guidance import Share
+from goku_cli.model.sampling.guidance import Share
 from goku_cli.sample.generate import Generator
 from goku_cli.sample.request import Request
 from goku_cli.sample.sample import Set, draw_rows

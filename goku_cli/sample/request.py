@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from goku_cli.model.codec import Codec
+from goku_cli.model.vae.codec import Codec
 from goku_cli.sizes import parse_size
 
 

@@ -1,4 +1,4 @@
-"""What of a generator lies on the GPU at a time, when not all of it fits.
+"""Offloading: the parts of a generator that are on the GPU at a time, when not all of it fits.
 
 The text encoder, the transformer and the VAE work one after the other. `parts` brings each to the GPU for its turn;
 `blocks` brings the transformer's blocks one at a time, which is slow, and lets a model be drawn from that is larger
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from goku_cli.errors import UsageError
-from goku_cli.model.presets import ModelConfig
+from goku_cli.model.network.presets import ModelConfig
 
 COPIES = 12
 """Tensors as wide as the model that a token is taken to need at once in a block."""

@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from goku_cli.manifest.store import Manifest, Row
-from goku_cli.media.shown import enlarged, write_shown
-from goku_cli.model import checkpoint
-from goku_cli.model.guidance import Share
+from goku_cli.media.sample_files import enlarged, write_shown
+from goku_cli.model.sampling.guidance import Share
+from goku_cli.model.weights import checkpoint
 from goku_cli.publish import sha256
 from goku_cli.recipe import fingerprint
 from goku_cli.sample.generate import Clip, Generator

@@ -1,9 +1,9 @@
-"""How samples are drawn; the defaults of `goku sample`."""
+"""Settings of `goku sample`, with their defaults."""
 
 from dataclasses import dataclass
 
 from goku_cli.errors import UsageError
-from goku_cli.model.solvers import check_solver
+from goku_cli.model.sampling.solvers import check_solver
 from goku_cli.registry import nearest
 from goku_cli.sizes import parse_size
 
@@ -36,7 +36,7 @@ class SampleSettings:
     """Of the file; 0 takes what the checkpoint was trained on."""
     weights: str = "ema"
     solver: str = "euler"
-    """Row of the table of solvers (model/solvers.py)."""
+    """Row of the table of solvers (model/sampling/solvers.py)."""
     tile: int = 0
     """Side in pixels of the squares that the VAE decodes in, to save memory; 0 decodes whole frames."""
     dtype: str = "auto"

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from goku_cli.manifest.store import Manifest
-from goku_cli.model import checkpoint
-from goku_cli.model.ulysses import check_degree
+from goku_cli.model.network.ulysses import check_degree
+from goku_cli.model.weights import checkpoint
 from goku_cli.sample.conditions import cropped_share
 from goku_cli.sample.generate import Generator, objective_of
 from goku_cli.sample.prompts import Prompt, Wish, requests

@@ -1,4 +1,4 @@
-"""How the ground moves between frames: what the camera does, measured on everything that is not a thing.
+"""Camera motion of a synthetic clip, measured on everything that is not a shape.
 
 One pan, tilt and zoom is fitted to all consecutive pairs of frames together (Gauss-Newton on the brightness
 constancy equation), because the world's cameras keep their speed and one pair alone drowns in grain.

@@ -1,4 +1,4 @@
-"""Which of the detector's cuts are true: a flash, a strobe or a change of light shows the same picture again.
+"""Validation of a detector's cuts: after a flash, a strobe or a change of light the same picture returns.
 
 Two shots show nothing alike on the two sides of their cut; a flash shows before it what it shows after it.
 """

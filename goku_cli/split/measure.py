@@ -14,9 +14,9 @@ from PIL import Image
 
 from goku_cli.errors import Fault
 from goku_cli.media.decode import Shown, open_decoding
+from goku_cli.media.fast_resize import shrink
 from goku_cli.media.layout import cells
 from goku_cli.media.orientation import orientation_of
-from goku_cli.media.shrink import shrink
 from goku_cli.split.detectors import ShotCuts
 
 SHORT_SIDE = 144

@@ -1,4 +1,4 @@
-"""What `goku split` can be told, and what it does when it is told nothing."""
+"""Settings of `goku split`, with their defaults."""
 
 from dataclasses import dataclass
 

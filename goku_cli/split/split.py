@@ -14,7 +14,7 @@ from goku_cli.manifest.prune import prune
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.media.frames import read_frames
 from goku_cli.media.layout import cells
-from goku_cli.media.probe import check_unchanged
+from goku_cli.media.probing.probe import check_unchanged
 from goku_cli.recipe import fingerprint
 from goku_cli.registry import load
 from goku_cli.split.detectors import DETECTORS, ShotCuts

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from goku_cli.manifest.store import Manifest, Row
 from goku_cli.media.ffmpeg import Cut, cut_video
-from goku_cli.media.probe import check_unchanged
+from goku_cli.media.probing.probe import check_unchanged
 from goku_cli.recipe import fingerprint
 from goku_cli.split.settings import WriteSettings
 from goku_cli.stage import TIMEOUT, Item, Outcome, Progress, Rows, run_stage

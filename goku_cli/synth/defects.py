@@ -1,4 +1,4 @@
-"""What can be wrong with a shot: each defect as an effect on pixels, on frames of uint8 RGB (H, W, 3)."""
+"""Planted defects of a shot: effects on pixels, on frames of uint8 RGB (H, W, 3)."""
 
 import cv2
 import numpy as np

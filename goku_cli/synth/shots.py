@@ -1,4 +1,4 @@
-"""What each synthetic file shows: a pure function of (seed, index), whatever the number of files."""
+"""Contents of each synthetic file: a pure function of (seed, index), whatever the number of files."""
 
 import math
 from dataclasses import dataclass, replace

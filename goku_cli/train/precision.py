@@ -2,7 +2,7 @@
 
 import torch
 
-from goku_cli.train.settings import Recipe
+from goku_cli.train.recipe import Recipe
 
 
 def precision(recipe: Recipe, device: torch.device) -> torch.autocast:

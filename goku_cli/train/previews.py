@@ -14,28 +14,28 @@ import torch
 from torch import Tensor
 
 from goku_cli.errors import GokuError
-from goku_cli.model.codec import latent_statistics, load_codec
-from goku_cli.model.guidance import Condition, Guidance, batches, draw
-from goku_cli.model.linear_codec import to_frames
-from goku_cli.model.noise import noise
-from goku_cli.model.objective import Objective
-from goku_cli.model.packing import Shape
-from goku_cli.model.text import load_text_encoder
-from goku_cli.model.transformer import Goku
+from goku_cli.model.network.packing import Shape
+from goku_cli.model.network.transformer import Goku
+from goku_cli.model.objective.noise import noise
+from goku_cli.model.objective.objective import Objective
+from goku_cli.model.sampling.guidance import Condition, Guidance, batches, draw
+from goku_cli.model.text.encoders import load_text_encoder
+from goku_cli.model.vae.codec import latent_statistics, load_codec
+from goku_cli.model.vae.linear_codec import to_frames
 from goku_cli.publish import publish
 from goku_cli.recipe import build
 from goku_cli.sizes import parse_size
-from goku_cli.train.journal import Journal
+from goku_cli.train.distributed.topology import Ranks
+from goku_cli.train.logs.run_log import RunLog
 from goku_cli.train.precision import precision
-from goku_cli.train.ranks import Ranks
-from goku_cli.train.settings import Recipe
+from goku_cli.train.recipe import Recipe
 
 
 class Previews:
     """The prompts of a recipe, as all ranks know them."""
 
     def __init__(
-        self, run: Path, plan: dict[str, Any], recipe: Recipe, ranks: Ranks, journal: Journal, device: torch.device
+        self, run: Path, plan: dict[str, Any], recipe: Recipe, ranks: Ranks, journal: RunLog, device: torch.device
     ) -> None:
         """Let the first rank encode the prompts; every rank takes part."""
         self.run = run
@@ -44,7 +44,7 @@ class Previews:
         self.steps = recipe.train.steps
         self.data = plan["data"]
         self.ranks = ranks
-        self.journal = journal
+        self.run_log = journal
         self.device = device
         self._states: list[Tensor] = []
         """Of the prompts, and at the end of the empty text; nothing when there are no previews."""
@@ -70,14 +70,14 @@ class Previews:
         conditions = [Condition(text, empty) for text in texts]
         latents: list[Tensor] = []
         for part in batches([self.shape] * len(texts)):
-            self.journal.beat(step, "preview")
+            self.run_log.beat(step, "preview")
             with precision(self.recipe, self.device):
                 latents += draw(model, self.objective, x_0[part], conditions[part], how, self.device).latents
         if self.ranks.rank == 0:
             try:
                 self._write(self.run / "previews" / f"step-{step:06d}", latents)
             except Exception as error:  # whatever it is, the run is worth more
-                self.journal.event(step, f"no preview of step {step}: {error}")
+                self.run_log.event(step, f"no preview of step {step}: {error}")
 
     def _encode(self) -> list[Tensor]:
         """Return the states of the prompts and of the empty text on every rank, or nothing when the first cannot."""
@@ -87,7 +87,7 @@ class Previews:
                 states = self._read_states()
             except Exception as error:  # whatever it is, the run is worth more
                 problem = f"no previews: {error}"
-                self.journal.event(0, problem)
+                self.run_log.event(0, problem)
         if self.ranks.tell(problem):
             return []
         shapes = json.loads(self.ranks.tell(json.dumps([list(x.shape) for x in states])))
@@ -104,7 +104,10 @@ class Previews:
 
     @torch.no_grad()
     def _write(self, folder: Path, latents: list[Tensor]) -> None:
-        from goku_cli.media.shown import enlarged, write_shown  # libraries that a run without previews does without
+        from goku_cli.media.sample_files import (  # libraries that a run without previews does without
+            enlarged,
+            write_shown,
+        )
 
         with torch.random.fork_rng(devices=[]):
             codec = load_codec(Path(self.data["codec"])).to(self.device)

@@ -1,4 +1,4 @@
-"""Which run a recipe and its data belong to.
+"""Resolution of a recipe and its data to a run's folder.
 
 A run is told from others by what it learns: how the work is parted, how often it is saved, and what is done about
 faults may change on the way. So the same command goes on with the same run, another recipe or other data start a new
@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 from pandas.util import hash_array
 
 from goku_cli.errors import UsageError
-from goku_cli.model import checkpoint
+from goku_cli.model.weights import checkpoint
 from goku_cli.recipe import build, changes, fingerprint
-from goku_cli.train.index import READ_ROWS
-from goku_cli.train.settings import Recipe
+from goku_cli.train.data.index import READ_ROWS
+from goku_cli.train.recipe import Recipe
 
 HOW = ("parallel", "faults", "watch")
 """Tables of a recipe that do not change what is learned."""

@@ -1,4 +1,4 @@
-"""How far pictures are apart: in pixels, and closer to what the eye sees. The only module that imports torchmetrics.
+"""Image distances: in pixels, and perceptual ones. The only module that imports torchmetrics.
 
 As losses, `ssim` is 1 - structural similarity (Wang et al. 2004; beside L1 as in Zhao et al. 2017), which needs no
 weights, and `lpips:FILE` is LPIPS (Zhang et al. 2018) on torchvision's AlexNet or VGG16, whose weights are FILE; its

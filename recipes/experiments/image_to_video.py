@@ -76,7 +76,7 @@ def measured(made: list[np.ndarray], clips: list[np.ndarray], drawn: list[Scene]
 
 def restored(generator: Generator, frame: np.ndarray) -> np.ndarray:
     """Return a picture as the VAE gives it back: the most that a first frame can be kept."""
-    from goku_cli.model.linear_codec import to_frames, to_unit
+    from goku_cli.model.vae.linear_codec import to_frames, to_unit
 
     return to_frames(generator.codec.decode(generator.codec.moments(to_unit(frame[None])).mean_CTHW))[0]
 

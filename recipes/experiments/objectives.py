@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import SVC
 
-from goku_cli.evaluate.frechet import Normal, frechet
+from goku_cli.evaluate.sets.frechet import Normal, frechet
 from goku_cli.sample.generate import Generator, SampleSettings
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from outcome import HERE, WORK, Row, goku
 
-from goku_cli.model import checkpoint
+from goku_cli.model.weights import checkpoint
 
 DATA = WORK / "shapes.duckdb"
 LARGE = WORK / "large.duckdb"

@@ -6,9 +6,9 @@ import numpy as np
 from outcome import Row, keep, mean_and_range
 from shapes_world import ATTRIBUTES, SEEDS, flops, make_data, scores, train
 
-from goku_cli.model.checkpoint import read_config
-from goku_cli.model.presets import ModelConfig
-from goku_cli.model.transformer import Goku
+from goku_cli.model.network.presets import ModelConfig
+from goku_cli.model.network.transformer import Goku
+from goku_cli.model.weights.checkpoint import read_config
 from goku_cli.recipe import build
 
 SIZES = {"nano": SEEDS, "mini": SEEDS, "tiny": SEEDS[:1]}
