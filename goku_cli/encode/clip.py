@@ -19,7 +19,6 @@ from goku_cli.encode.settings import EncodeSettings
 from goku_cli.errors import Cause, Fault
 from goku_cli.manifest.shards import checksum
 from goku_cli.manifest.store import Row
-from goku_cli.media.window import read_windows
 from goku_cli.model.vae.codec import Codec, load_codec
 from goku_cli.model.vae.linear_codec import to_unit
 from goku_cli.stage import Rows
@@ -43,6 +42,8 @@ def clip_windows(clip: Row, settings: EncodeSettings, period: int, count: int) -
     Raises:
         Fault: as `read_windows`.
     """
+    from goku_cli.media.window import read_windows  # latents that are made or merged elsewhere need no media library
+
     yield from read_windows(
         Path(clip["source_path"]), start_us=clip["start_us"], end_us=clip["end_us"], fps=settings.fps,
         frames=settings.frames, windows=count, bucket=settings.bucket, period=period, enlarge=settings.allow_upscale,

@@ -15,7 +15,7 @@ import os
 import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,6 +38,15 @@ def _migrations() -> list[tuple[int, str]]:
     folder = importlib.resources.files("goku_cli.manifest").joinpath("migrations")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return [(int(name.split("_")[0]), folder.joinpath(name).read_text(encoding="utf-8")) for name in names]
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    """Return the versions of packages that are installed: a machine that only trains needs no media library."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 class Manifest:
@@ -191,8 +200,7 @@ class Manifest:
     def begin_run(self, command: str, arguments: Row) -> int:
         """Open a row in `runs`; every row written from now on names it."""
         self.run = (self.value("SELECT coalesce(max(id), 0) FROM runs")) + 1
-        packages = {name: version(name) for name in ("duckdb", "torch", "av", "scenedetect-headless")}
-        packages["python"] = platform.python_version()
+        packages = {"python": platform.python_version(), **_versions("duckdb", "torch", "av", "scenedetect-headless")}
         with self.transaction():
             self.execute(
                 "INSERT INTO runs (id, command, arguments, versions, host, started, status)"
