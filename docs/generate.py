@@ -1,4 +1,4 @@
-"""Write the generated parts of the documentation: `python docs/generate.py`, or `--check` to only compare.
+"""Write the generated parts of the documentation: `python docs/generate.py`.
 
 A page holds a pair of comments, <!-- generated: NAME --> and <!-- end -->; what stands between them is replaced by what
 the function of that name in BLOCKS returns. The sources are the program itself (help texts, dataclasses, schema,
@@ -8,6 +8,7 @@ forecasts) and docs/tables.toml; the text around a pair is written by hand.
 import ast
 import dataclasses
 import inspect
+import itertools
 import re
 import sys
 import textwrap
@@ -21,22 +22,15 @@ from typing import Any
 
 DOCS = Path(__file__).parent
 BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-GPUS = {"goku-2b": ("h100", 64), "goku-8b": ("h100", 256)}
-"""The GPUs that the recipes of a folder are planned for."""
-ALTERNATIVES = ("a100-80gb", "h200", "b200")
+SMALLER = (("h100", 8), ("a100-80gb", 8), ("rtx-4090", 8))
+"""Few GPUs, for which the recipes at 2B and 8B are planned as well."""
 
 
-def pages() -> Iterator[tuple[Path, str]]:
-    """Yield every page that has generated parts, with the text that it should have."""
-    for path in sorted(DOCS.rglob("*.md")):
-        text = path.read_text(encoding="utf-8")
-        if "<!-- generated: " in text:
-            yield path, BLOCK.sub(lambda found: f"{found[1]}\n{BLOCKS[found[2]]().strip()}\n\n{found[3]}", text)
-
-
-def stale() -> list[Path]:
-    """Return the pages whose generated parts are not what they should be."""
-    return [path for path, text in pages() if path.read_text(encoding="utf-8") != text]
+def page(path: Path) -> str:
+    """Return the text that a page should have."""
+    return BLOCK.sub(
+        lambda found: f"{found[1]}\n{BLOCKS[found[2]]().strip()}\n\n{found[3]}", path.read_text(encoding="utf-8")
+    )
 
 
 # Commands
@@ -141,7 +135,7 @@ def field_texts(cls: type) -> dict[str, str]:
     """Return the string below each field of a dataclass, by the field's name."""
     body = typing.cast(ast.ClassDef, ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]).body
     found = {}
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
             found[field.target.id] = " ".join(ast.literal_eval(text.value).split())
     return found
@@ -230,7 +224,9 @@ def clip_metrics() -> str:
     rows = []
     for name in METRICS:
         text = " ".join(inspect.cleandoc(metric(name).__doc__ or "").split())
-        rows.append([f"`{name}`", f"`{title(name)}`", _escaped(text.removeprefix("Return "))])
+        rows.append(
+            [f"`{name}`", f"`{title(name)}`", _escaped(re.sub(r"^Return (.)", lambda found: found[1].upper(), text))]
+        )
     return _table(["`--metric`", "column `metric`", "value"], rows)
 
 
@@ -250,52 +246,58 @@ def weights() -> str:
     """Return the files of other people's weights and the commands that get them."""
     from goku_cli.weights import ALL
 
-    rows = [[f"`{w.name}`", _escaped(w.used_by), _code(w.command.replace("{}", w.name))] for w in ALL]
+    rows = [[f"`{w.name}`", _escaped(w.used_by), _code(w.command.format(w.name))] for w in ALL]
     return _table(["file or folder below `$GOKU_WEIGHTS`", "used by", "command"], rows)
 
 
 def hardware() -> str:
     """Return what `goku train --plan` says of the recipes of 2B and 8B, and of the fine-tuning of Wan."""
+    rows = []
+    for path, machine, size, frames in _plans():
+        told = _planned(path, machine, size, frames)
+        rows.append([
+            _recipe_name(path), f"{size}, {frames}", f"{machine[1]} `{machine[0]}`",
+            f"{_gib(told['memory_bytes'])} of {_gib(told['memory_room_bytes'])}", f"{told['step_seconds']:.3g} s",
+            f"{told['days']:.3g} days, {told['gpu_hours']:,.0f} GPU hours",
+        ])  # fmt: skip
+    return _table(["recipe", "size, frames", "GPUs", "memory of a GPU", "step", "run"], rows)
+
+
+def smaller() -> str:
+    """Return memory and time of the same recipes on few GPUs."""
+    rows = []
+    for path, _, size, frames in _plans():
+        if path.parent.name == "recipes":
+            continue
+        told = [_planned(path, machine, size, frames) for machine in SMALLER]
+        rows.append([_recipe_name(path), *(
+            f"{_gib(t['memory_bytes'])}, {t['days']:.3g} days" if t["memory_bytes"] <= t["memory_room_bytes"]
+            else f"no ({_gib(t['memory_bytes'])})" for t in told
+        )])  # fmt: skip
+    return _table(["recipe", *(f"{count} `{gpu}`" for gpu, count in SMALLER)], rows)
+
+
+def _plans() -> Iterator[tuple[Path, tuple[str, int], str, int]]:
+    """Yield the recipes of 2B, 8B and Wan with the GPUs, size and frames of the plan that their comments name."""
     from goku_cli.recipe import packaged
 
-    rows = []
-    for folder, machine in GPUS.items():
-        for path in sorted(packaged(folder).glob("*.toml")):
-            size, frames = _planned_clip(path)
-            rows.append([f"`{folder}/{path.stem}`", f"{size}, {frames}", *_plan(path, machine, size, frames)])
-    lora = packaged("lora-wan-1.3b.toml")
-    rows.append(["`lora-wan-1.3b`", "480x832, 81", *_plan(lora, ("rtx-4090", 1), "480x832", 81)])
-    head = ["recipe", "size, frames", "GPUs", "memory of a GPU", "step", "run"]
-    return _table([*head, *(f"fits `{name}`" for name in ALTERNATIVES)], rows)
+    for path in [*sorted(packaged().glob("goku-*/*.toml")), packaged("lora-wan-1.3b.toml")]:
+        found = re.search(r"--plan --size (\S+) --frames (\d+) --gpu (\S+) --gpus (\d+)", path.read_text("utf-8"))
+        if not found:
+            raise ValueError(f"{path} names no plan")
+        yield path, (found[3], int(found[4])), found[1], int(found[2])
 
 
-def _planned_clip(path: Path) -> tuple[str, int]:
-    """Return size and frames of the plan that a recipe's comment names."""
-    found = re.search(r"--plan --size (\S+) --frames (\d+)", path.read_text(encoding="utf-8"))
-    if not found:
-        raise ValueError(f"{path} names no plan")
-    return found[1], int(found[2])
+def _recipe_name(path: Path) -> str:
+    return f"`{path.stem}`" if path.parent.name == "recipes" else f"`{path.parent.name}/{path.stem}`"
 
 
-def _plan(path: Path, machine: tuple[str, int], size: str, frames: int) -> list[str]:
+def _planned(path: Path, machine: tuple[str, int], size: str, frames: int) -> dict[str, Any]:
     from goku_cli.train.forecast import Machine
     from goku_cli.train.lengths import plan_of_sizes
     from goku_cli.train.settings import load_recipe
 
-    recipe = load_recipe(path)
-
-    def on(gpu: str) -> dict[str, Any]:
-        return plan_of_sizes(recipe, Machine(gpu, machine[1]), size, frames).forecast().figures()
-
-    told = on(machine[0])
-    others = [(name, on(name)) for name in ALTERNATIVES]
-    return [
-        f"{machine[1]} `{machine[0]}`",
-        f"{_gib(told['memory_bytes'])} of {_gib(told['memory_room_bytes'])}",
-        f"{told['step_seconds']:.3g} s",
-        f"{told['days']:.3g} days, {told['gpu_hours']:,.0f} GPU hours",
-        *("yes" if other["memory_bytes"] <= other["memory_room_bytes"] else "no" for _, other in others),
-    ]
+    return plan_of_sizes(load_recipe(path), Machine(*machine), size, frames).forecast().figures()
 
 
 def _gib(size: float) -> str:
@@ -347,10 +349,12 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "scorers": scorers,
     "weights": weights,
     "hardware": hardware,
+    "smaller": smaller,
 }
 
 if __name__ == "__main__":
-    if "--check" in sys.argv:
-        sys.exit("\n".join(f"stale: {path}; run: python docs/generate.py" for path in stale()))
-    for page, should in pages():
-        page.write_text(should, encoding="utf-8")
+    for found in sorted(DOCS.rglob("*.md")):
+        text = page(found)
+        if text != found.read_text(encoding="utf-8"):
+            found.write_text(text, encoding="utf-8")
+            sys.stderr.write(f"{found}\n")
