@@ -9,7 +9,9 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import os
 import re
+import subprocess
 import sys
 import textwrap
 import tomllib
@@ -304,6 +306,24 @@ def _gib(size: float) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
+def plan() -> str:
+    """Return what a plan prints."""
+    return _printed("train recipes/goku-2b/3-joint-480p.toml --plan --gpu h100 --gpus 64 --price 2.5")
+
+
+def shift() -> str:
+    """Return what `goku shift` prints of the default law."""
+    return _printed("shift")
+
+
+def _printed(command: str) -> str:
+    """Return a block with what a command of goku tells, without spaces at the ends of lines."""
+    words = [sys.executable, "-m", "goku_cli", *command.split()]
+    env = {**os.environ, "COLUMNS": "100", "PYTHONPATH": str(DOCS.parent)}
+    told = subprocess.run(words, cwd=DOCS.parent, capture_output=True, text=True, check=True, env=env).stderr
+    return "```text\n" + "\n".join(line.rstrip() for line in told.strip("\n").splitlines()) + "\n```"
+
+
 def packaged_recipes() -> str:
     """Return every training recipe that ships, with the first sentence of its comment."""
     from goku_cli.recipe import packaged
@@ -349,6 +369,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "scorers": scorers,
     "weights": weights,
     "hardware": hardware,
+    "plan": plan,
+    "shift": shift,
     "smaller": smaller,
 }
 

@@ -25,7 +25,7 @@ PAGES = [
     ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "manifests" / "README.md", *sorted(DOCS.rglob("*.md"))
 ]  # fmt: skip
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-LONG = {"hardware.md"}
+LONG = {"hardware.md", "train.md"}
 """Generated pages that take seconds: forecasts load torch."""
 
 
