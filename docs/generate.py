@@ -320,8 +320,9 @@ def _printed(command: str) -> str:
     """Return a block with what a command of goku tells, without spaces at the ends of lines."""
     words = [sys.executable, "-m", "goku_cli", *command.split()]
     env = {**os.environ, "COLUMNS": "100", "PYTHONPATH": str(DOCS.parent)}
-    told = subprocess.run(words, cwd=DOCS.parent, capture_output=True, text=True, check=True, env=env).stderr
-    return "```text\n" + "\n".join(line.rstrip() for line in told.strip("\n").splitlines()) + "\n```"
+    done = subprocess.run(words, cwd=DOCS.parent, capture_output=True, text=True, check=True, env=env)
+    lines = (done.stderr or done.stdout).strip("\n").splitlines()
+    return "\n".join(["```text", *(line.rstrip() for line in lines), "```"])
 
 
 def packaged_recipes() -> str:
