@@ -16,6 +16,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     def shown(link: re.Match[str]) -> str:
         path = os.path.normpath(os.path.join(os.path.dirname(page.file.src_uri), link[2].partition("#")[0]))
         outside = path.removeprefix("../") if path.startswith("../") else ""
-        return f"{link[1]} (`{outside}`)" if outside else link[0]
+        if not outside:
+            return link[0]
+        return f"`{outside}`" if link[1].strip("/") in outside else f"{link[1]} (`{outside}`)"
 
     return LINK.sub(shown, markdown)
