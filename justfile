@@ -110,7 +110,7 @@ fmt: _ready
 docs: _ready
     python docs/generate.py
     NO_MKDOCS_2_WARNING=1 mkdocs build --strict
-    @echo "Open site/index.html in a browser." >&2
+    @echo "Open site/index.html in a browser; with the search box: mkdocs serve" >&2
 
 # Which small mistakes in the model, training, sampling and evaluation would no test notice? Hours.
 [group: 'check']
