@@ -11,7 +11,7 @@ _list:
 _ready:
     @test -x .venv/bin/goku || ./just --version > /dev/null
 
-# From raw synthetic videos to a trained model, its clips and their scores, in under ten minutes.
+# From raw synthetic videos to a trained model, its clips and their scores: ten minutes on two CPU cores.
 [group: 'run']
 demo: _ready
     #!/usr/bin/env bash
@@ -105,12 +105,19 @@ fmt: _ready
     ruff format .
     ruff check --fix .
 
+# Write the generated pages of docs/ anew and build the site into site/; needs no network.
+[group: 'check']
+docs: _ready
+    python docs/generate.py
+    NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+    @echo "Open site/index.html in a browser; with the search box: mkdocs serve" >&2
+
 # Which small mistakes in the model, training, sampling and evaluation would no test notice? Hours.
 [group: 'check']
 mutants *args: _ready
     python bench/mutants.py {{args}}
 
-# Delete what demo, shapes, ladder and the experiments wrote.
+# Delete what demo, shapes, ladder, the experiments and docs wrote.
 [group: 'check']
 clean:
-    rm -rf demo shapes shapes-gpu ladder experiments runs
+    rm -rf demo shapes shapes-gpu ladder experiments runs site

@@ -1,26 +1,49 @@
 """Help and documents say what is true."""
 
+import importlib.util
 import os
 import re
 import subprocess
+import sys
 import time
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from goku_cli.cli.app import app
 from goku_cli.manifest.store import Manifest
-from goku_cli.recipe import packaged, read_toml
-from goku_cli.train.recipe import load_recipe
+from goku_cli.recipe import build, packaged, read_toml
+from goku_cli.train.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 COMMANDS = [command.name for command in app.registered_commands] + [
     f"{group.name} {command.name}"
     for group in app.registered_groups
     for command in group.typer_instance.registered_commands
 ]
 TRAINING = [path for path in sorted(packaged().glob("*.toml")) if "train" in read_toml(path)]
+PAGES = [
+    ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "manifests" / "README.md", *sorted(DOCS.rglob("*.md"))
+]  # fmt: skip
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+LONG = {"hardware.md", "train.md"}
+"""Generated pages that take seconds: forecasts load torch."""
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module")
+def generate():
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize("command", ["", "latents", "bench", *COMMANDS])
@@ -55,21 +78,148 @@ def test_version():
     assert done.stdout == f"goku {version('goku-cli')}\n"
 
 
-def test_manifest_queries_run_and_tables_are_documented(tmp_path):
-    text = (ROOT / "manifests" / "README.md").read_text()
-    with Manifest(tmp_path / "m.duckdb", create=True) as manifest:
-        for query in re.findall(r"```sql\n(.*?)```", text, re.DOTALL):
-            manifest.query(query)
-        tables = {row["table_name"] for row in manifest.query("SELECT table_name FROM duckdb_tables()")}
-    assert not [name for name in tables - {"schema_version"} if f"| `{name}` |" not in text]
-
-
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
 def test_every_training_recipe_loads_and_opens_with_its_command(path):
     load_recipe(path)
     assert "goku train" in path.read_text().partition("kind =")[0]
 
 
+# The README
+
+
 def test_every_command_is_in_the_readme():
     text = (ROOT / "README.md").read_text()
-    assert not [command for command in COMMANDS if f"goku {command}" not in text]
+    names = {command.split()[0] for command in COMMANDS}
+    assert not [name for name in names if f"| `goku {name}` |" not in text]
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+# Links
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_relative_links_resolve(path):
+    broken = []
+    for link in LINK.findall(without_code(path.read_text())):
+        target, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        file = (path.parent / unquote(target)) if target else path
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(link)
+    assert not broken
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+
+
+def anchors(path: Path) -> list[str]:
+    """Return the anchors of a page's headings, as GitHub and MkDocs make them."""
+    headings = re.findall(r"^#+ (.*)$", without_code(path.read_text()), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings]
+
+
+def test_every_page_is_in_the_navigation():
+    listed = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+
+@pytest.mark.long
+def test_the_site_builds_without_a_warning(tmp_path):
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    offline = os.environ | {
+        "NO_MKDOCS_2_WARNING": "1",
+        "https_proxy": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+    }
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=offline)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert not re.findall(r'<(?:script|link)[^>]+(?:src|href)="https?://[^"]*"', page)
+
+
+# Generated pages
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.name, marks=[pytest.mark.long] if path.name in LONG else [])
+        for path in sorted(DOCS.rglob("*.md"))
+        if "<!-- generated: " in path.read_text()
+    ],
+)
+def test_generated_pages_are_fresh(generate, path):
+    assert path.read_text() == generate.page(path), "run: python docs/generate.py"
+
+
+def test_every_block_is_on_a_page(generate):
+    found = re.findall(r"<!-- generated: ([a-z-]+) -->", "".join(path.read_text() for path in DOCS.rglob("*.md")))
+    assert sorted(found) == sorted(generate.BLOCKS)
+
+
+def test_every_column_of_the_manifest_is_described(generate):
+    described, schema = generate.table_texts(), generate.schema()
+    clips = set(schema["clips"])
+    assert set(described) == set(schema)
+    for name, columns in schema.items():
+        own = set(columns) - {"run"} - (clips if name == "clip_files" else set())
+        assert set(described[name]) - {"row"} == own, name
+
+
+def test_every_key_of_a_recipe_is_described(generate):
+    empty = re.compile(r"^\| `(\w+)` \|.*\|  \|$", re.MULTILINE)
+    assert not empty.findall(generate.training_recipe() + generate.curation_recipes())
+
+
+# Blocks that run
+
+
+def test_queries_of_all_pages_run(tmp_path):
+    with Manifest(tmp_path / "m.duckdb", create=True) as manifest:
+        for path in PAGES:
+            for query in re.findall(r"```sql\n(.*?)```", path.read_text(), re.DOTALL):
+                manifest.query(query)
+
+
+def test_recipes_of_all_pages_load():
+    """Blocks may leave out what a recipe must have."""
+    for path in PAGES:
+        for block in re.findall(r"```toml\n(.*?)```", path.read_text(), re.DOTALL):
+            table = {"kind": "flow", "size": "nano"} | tomllib.loads(block)
+            table["train"] = {"steps": 1, "tokens_per_step": 100, "lr": 1e-3} | table.get("train", {})
+            build(Recipe, table, where=path.name)
+
+
+@pytest.mark.long
+def test_the_first_ten_minutes_run_in_an_empty_folder(tmp_path):
+    blocks = re.findall(r"```sh\n(.*?)```", (DOCS / "start" / "first-ten-minutes.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 6
+    script = "set -euo pipefail\n" + "\n".join(blocks)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with Manifest(tmp_path / "first.duckdb", read_only=True) as manifest:
+        for table in ("clips", "captions", "latents", "samples", "results"):
+            assert manifest.value(f"SELECT count(*) FROM {table}"), table
+        assert manifest.value("SELECT count(*) FROM samples") == 2
+    assert (tmp_path / "first.html").is_file()
+
+
+def test_options_in_shell_blocks_exist(generate):
+    """Every `goku COMMAND --option` of the documentation is one of the program."""
+    import typer
+
+    group = typer.main.get_command(app)
+    known = {name: {opt for p in c.params for opt in p.opts + p.secondary_opts} | {"--help"}
+             for name, c in group.commands.items()}  # fmt: skip
+    wrong = []
+    for path in PAGES:
+        for block in re.findall(r"```\w*\n(.*?)```", path.read_text(), re.DOTALL):
+            for name, words in re.findall(r"\bgoku ([a-z][a-z-]*)\b([^|;)\n]*)", block.replace("\\\n", " ")):
+                used = re.findall(r"(?<=\s)-{1,2}[a-zA-Z][\w-]*", words.partition(" #")[0])
+                wrong += [f"{path.name}: goku {name} {opt}" for opt in used if opt not in known.get(name, set())]
+    assert not wrong

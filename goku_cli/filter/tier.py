@@ -19,7 +19,9 @@ class Range:
     """Both ends inclusive; None is no limit."""
 
     min: float | None = None
+    """Least value."""
     max: float | None = None
+    """Greatest value."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Limits:
     short_side: Range = field(default_factory=Range)
     """Pixels, as displayed; with long_side, a size in either orientation."""
     long_side: Range = field(default_factory=Range)
+    """Pixels of the longer side, as displayed."""
     scores: dict[str, Any] = field(default_factory=dict)
     """Metric -> Range, or metric -> scorer -> Range: figures of two models do not lie on one scale."""
 

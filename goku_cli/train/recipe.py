@@ -22,9 +22,11 @@ class TrainConfig:
     """The loop: how long, how fast, how much per step."""
 
     steps: int
+    """Optimizer steps of the run."""
     tokens_per_step: int
     """Vision tokens of a step, over all ranks (for a VAE: latent positions)."""
     lr: float
+    """Peak learning rate."""
     max_tokens: int = 0
     """Most vision tokens that a GPU holds at once; a rank's share of a step is run in so many packs. 0: no limit."""
     optimizer: str = "adamw"
@@ -32,10 +34,13 @@ class TrainConfig:
     schedule: str = "linear"
     """How the rate ends: linear or cosine, to zero, or constant."""
     warmup: int = 100
+    """Steps over which the rate rises from 0."""
     decay: float = 0.3
     """Share of the steps, at the end, over which the rate falls."""
     weight_decay: float = 0.01
+    """Decoupled weight decay."""
     betas: tuple[float, float] = (0.9, 0.99)
+    """Of AdamW."""
     eps: float = 1e-8
     """Of AdamW; where gradients are as small as this, it makes steps shorter."""
     clip: float = 1.0
@@ -46,6 +51,7 @@ class TrainConfig:
     """Relative lengths of averages that grow with the run; out of their snapshots in the checkpoints that keep_every
     keeps, `goku convert RUN --ema-length` makes one of any length. Two will do: 0.05 and 0.1."""
     seed: int = 0
+    """Of the weights, the order of the data, timesteps and noise."""
     bf16: bool = False
     """Matrix products in bfloat16 (autocast); weights and optimizer stay float32."""
     attention: str = "auto"
@@ -53,9 +59,13 @@ class TrainConfig:
     compile: bool = False
     """Compile the blocks (torch.compile)."""
     recompute: Recompute = field(default_factory=Recompute)
+    """Activation checkpointing; see [train.recompute]."""
     save_every: int = 500
+    """Steps between checkpoints."""
     log_every: int = 10
+    """Steps between lines of the log."""
     eval_every: int = 250
+    """Steps between evaluations of the held-out loss."""
     keep: int = 2
     """Newest checkpoints that stay on disk."""
     keep_every: int = 0
@@ -156,9 +166,11 @@ class LoggingConfig:
     preview_every: int = 0
     """Steps after which the averaged weights draw the prompts; 0: never."""
     prompts: tuple[str, ...] = ()
+    """Prompts of the previews."""
     preview_steps: int = 20
     """Steps of the solver."""
     preview_guidance: float = 3.0
+    """Classifier-free guidance of the previews."""
 
     def __post_init__(self) -> None:
         if self.preview_every < 0 or self.preview_steps < 1:
@@ -172,6 +184,7 @@ class Flow:
     """What the transformer is shown."""
 
     text_dropout: float = 0.1
+    """Share of the samples whose text is replaced by the empty one, for classifier-free guidance."""
     image_share: float = 0.5
     """Share of the tokens that still images get, when there are both."""
     image_dropout: float = 0.0
@@ -213,21 +226,29 @@ class Vae:
     """A VAE trained from scratch: its widths, what it sees, and its losses. The mean square has the weight 1."""
 
     base_dim: int = 16
+    """Channels of the first layer; deeper ones have multiples of it."""
     latent_channels: int = 16
+    """Channels of the latent."""
     size: str = "48x80"
+    """HEIGHTxWIDTH of the training frames."""
     frames: int = 9
+    """Frames of a training clip, 4k+1."""
     fps: float = 8.0
+    """Frames per second of a training clip."""
     image_share: float = 0.5
     """Share of the steps that see images, when there are both."""
     kl: float = 1e-6
+    """Weight of the KL divergence."""
     perceptual: str = "ssim"
     """ssim, lpips:FILE (torchvision's weights of VGG16 or AlexNet) or none."""
     perceptual_weight: float = 0.003
+    """Weight of the perceptual loss."""
     adversarial_weight: float = 0.0
     """Of a term that is already as strong as the reconstruction; 0 trains no discriminator."""
     adversarial_from: int = 0
     """First step of the discriminator."""
     discriminator_dim: int = 32
+    """Channels of the discriminator's first layer; a multiple of 4."""
 
     def __post_init__(self) -> None:
         parse_size(self.size, "[vae] size")
@@ -258,6 +279,7 @@ class Recipe:
     """One training run."""
 
     kind: str
+    """flow (the transformer) or vae."""
     train: TrainConfig
     size: str = ""
     """Row of the table of model sizes (model/network/presets.py)."""

@@ -16,13 +16,19 @@ class ModelConfig:
     """Everything that fixes the network: its parameters' names and shapes, and what it does with them."""
 
     layers: int
+    """Transformer blocks."""
     dim: int
+    """Width of a token."""
     ffn_dim: int
+    """Width of the feed-forward layers."""
     heads: int
+    """Attention heads."""
     rope_split: tuple[int, int, int]
     """Head dimensions for (time, height, width); they sum to dim / heads and are even."""
     rope_theta: float
+    """Base of the RoPE frequencies; 10,000 for all sizes."""
     latent_channels: int
+    """Channels of the VAE's latents; taken from the data."""
     text_dim: int
     """Width of the text states; 0 for a model without cross-attention."""
     rope_scale: tuple[float, float, float] = (1.0, 1.0, 1.0)

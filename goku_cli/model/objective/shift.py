@@ -30,8 +30,11 @@ class ShiftLaw:
     base: float = 3.0
     """The shift of one frame of `tokens` tokens; 1 leaves times as they are."""
     tokens: int = 4096
+    """Spatial tokens of a latent frame at which the shift is `base`; 4096 are 1024x1024 pixels."""
     spatial: float = 0.5
+    """Exponent of the spatial tokens."""
     temporal: float = 0.25
+    """Exponent of the latent frames."""
     least: float = 1.0
     """Small sizes stop here: the law was fitted above 256x256, and would leave tiny latents without noise."""
 
