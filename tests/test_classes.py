@@ -65,7 +65,7 @@ def made(run):
 def test_a_clip_is_given_its_own_first_and_last_latent_frames(path):
     run, _ = prepared(path, recipe)
     steps = made(run).steps
-    examples = [replace(example, led=bool(i % 2)) for i, example in enumerate(steps.latents.held_out(9))]
+    examples = [replace(example, use_last_frame=bool(i % 2)) for i, example in enumerate(steps.latents.held_out(9))]
     t_B = torch.full((len(examples),), 0.5)
     x_t = steps.corrupted(examples, t_B, 1.0, 0).x_t
     frames = zip(examples, unpack(x_t.first_frames, x_t.shapes), unpack(x_t.last_frames, x_t.shapes), strict=True)
@@ -73,8 +73,10 @@ def test_a_clip_is_given_its_own_first_and_last_latent_frames(path):
     for example, first, last in frames:
         clip, video = example.latent, example.latent.shape[1] > 1
         assert torch.equal(first, clip[:, [0] * clip.shape[1]] if video else torch.zeros_like(clip))
-        assert torch.equal(last, clip[:, [-1] * clip.shape[1]] if video and example.led else torch.zeros_like(clip))
-        seen.add((video, example.led))
+        assert torch.equal(
+            last, clip[:, [-1] * clip.shape[1]] if video and example.use_last_frame else torch.zeros_like(clip)
+        )
+        seen.add((video, example.use_last_frame))
     assert {(False, False), (True, False), (True, True)} <= seen
 
 

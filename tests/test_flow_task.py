@@ -242,7 +242,7 @@ def test_of_clips_without_their_first_frame_half_are_without_their_text(run):
     latents.text = lambda place: torch.zeros(1, 8)
     draws = [draw for step in range(40) for draw in latents.draw(step, 400)]
     shares = [
-        np.mean([(draw.given, draw.source != "dropped") == kind for draw in draws])
+        np.mean([(draw.use_first_frame, draw.source != "dropped") == kind for draw in draws])
         for kind in ((True, True), (False, True), (False, False), (True, False))
     ]
     assert shares == pytest.approx([0.6, 0.2, 0.2, 0.0], abs=0.05)

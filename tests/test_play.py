@@ -137,7 +137,7 @@ def test_stopping_gives_up_what_is_being_drawn(player):
 
 
 def test_without_gradio_it_says_what_to_install(folder):
-    with patch("goku_cli.cli.drawing.find_spec", return_value=None):
+    with patch("goku_cli.cli.play.find_spec", return_value=None):
         done = goku(folder, "play", "plain", "-m", "s.duckdb")
     assert (done.returncode, done.stdout) == (2, "")
     assert "pip install 'goku-cli[play]'" in done.stderr

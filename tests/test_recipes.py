@@ -56,7 +56,7 @@ def test_every_recipe_builds_its_model_and_names_its_command(path):
 def test_the_plan_in_the_header_is_what_comes_out(path):
     text = path.read_text()
     command = shlex.split(re.search(r"^# +(goku plan .*)$", text, re.MULTILINE)[1])
-    told = dict(zip(command[4::2], command[5::2], strict=True))
+    told = dict(zip(command[3::2], command[4::2], strict=True))
     machine = Machine(told["--gpu"], int(told["--gpus"]))
     plan = plan_of_sizes(load_recipe(path), machine, told["--size"], int(told["--frames"]))
     found = plan.forecast()

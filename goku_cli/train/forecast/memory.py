@@ -101,25 +101,27 @@ def states(counts: Counts, recipe: Recipe, ranks: int) -> dict[str, float]:
 
 
 def layer_bytes(config: ModelConfig, held: Held, policy: str, *, bf16: bool, split: bool) -> float:
-    """Return what autograd keeps of one layer: `none` forgets nothing, `attention` and `full` as in recompute.py."""
+    """Return what autograd keeps of one layer: `none` forgets nothing; for `attention` and `full` see
+    activation_checkpointing.py."""
     n, d = held.tokens, config.dim
-    if policy == "full":
-        return FLOAT * n * d
     half = 2 if bf16 else FLOAT
+    if policy == "full":
+        return half * n * d
     parts = 2 if config.text_dim else 1
     if policy == "attention":
-        return FLOAT * n * d + parts * n * (half * d + FLOAT * config.heads)
+        return half * n * d + parts * n * (half * d + FLOAT * config.heads)
     # The layer's input, the stream after each part, and what the norms give to adaLN; 1 + scale and gates of several.
-    stream = FLOAT * (5 if parts == 2 else 4) + (FLOAT * 4 if held.samples > 1 else 0)
-    # q, k and the result in float32, for QK norm and for the gate. Then the input, which autocast copies for each of
-    # q, k and v; what attention takes and gives; and once more what comes from the other ranks.
-    attention = FLOAT * 3 + half * ((3 if bf16 else 1) + 4 + split)
-    cross = FLOAT + half * 3 if parts == 2 else 0
-    ffn = FLOAT + half * (1 + 2 * config.ffn_dim / d)
+    stream = (5 if parts == 2 else 4) + (4 if held.samples > 1 else 0)
+    # The input; q and k for their norms, and the result for the gate; what attention takes and gives; and once more
+    # what comes from the other ranks.
+    attention = 1 + 3 + 4 + split
+    cross = 4 if parts == 2 else 0
+    ffn = 2 + 2 * config.ffn_dim / d
     statistics = FLOAT * parts * config.heads + FLOAT * 8
     context = d if config.text_mlp else config.text_dim
-    text: float = held.text_tokens * ((2 * half * context if bf16 else 0) + (FLOAT + 2 * half) * d) if parts == 2 else 0
-    return n * (d * (stream + attention + cross + ffn) + statistics) + text
+    # Autocast copies the text for each of k and v.
+    text: float = held.text_tokens * half * ((2 * context if bf16 else 0) + 3 * d) if parts == 2 else 0
+    return n * (half * d * (stream + attention + cross + ffn) + statistics) + text
 
 
 def activations(config: ModelConfig, counts: Counts, recipe: Recipe, held: Held) -> float:
@@ -132,7 +134,7 @@ def activations(config: ModelConfig, counts: Counts, recipe: Recipe, held: Held)
     )
     half = 2 if bf16 else FLOAT
     # The last layer's output and what adaLN makes of it; tokens, target, velocity and error.
-    wide = FLOAT + 2 * half + (FLOAT if held.samples > 1 else 0)
+    wide = half * (3 + (held.samples > 1))
     ends = held.tokens * (wide * config.dim + FLOAT * 5 * config.latent_channels * PATCH**2)
     rope = held.tokens * FLOAT * config.dim // config.heads
     remembered = sum(not recompute.covers(i) for i in range(config.layers)) / config.layers
