@@ -140,7 +140,7 @@ def test_without_gradio_it_says_what_to_install(folder):
     with patch("goku_cli.cli.play.find_spec", return_value=None):
         done = goku(folder, "play", "plain", "-m", "s.duckdb")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "pip install 'goku-cli[play]'" in done.stderr
+    assert "pip install '.[play]'" in done.stderr
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def play(
     """
     Machine(offload=offload)
     if not find_spec("gradio"):
-        raise UsageError("the page needs gradio, which is not installed; pip install 'goku-cli[play]'")
+        raise UsageError("the page needs gradio, which is not installed; pip install '.[play]' in a checkout")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
     from goku_cli.manifest.store import Manifest
     from goku_cli.model.weights.checkpoint import resolve
