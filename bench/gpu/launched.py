@@ -2,14 +2,14 @@
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 POLL_SECONDS = 0.5
 
@@ -57,15 +57,11 @@ class Training:
         return self._process.poll() is not None
 
     def stop(self) -> None:
-        """End it with its ranks, which the launcher starts in sessions of their own."""
-        ranks = subprocess.run(
-            ["pgrep", "-f", f"goku_cli.train.trainer {self._runs.absolute()}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.split()
-        for pid in {self._process.pid, *map(int, ranks)}:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """End it with the launcher and the ranks that it started, which have sessions of their own."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            started = psutil.Process(self._process.pid)
+            for process in [started, *started.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         self._process.wait()
         self._output.close()
