@@ -31,13 +31,15 @@ def packaged(*parts: str) -> Path:
 
 
 def find(kind: str, name: str) -> Path:
-    """Return the path of a recipe given by its packaged name (`find("tiers", "480p")`) or by a path of its own.
+    """Return the path of a recipe given by its packaged name (`find("tiers", "480p")`, `find(".", "goku-2b/5-images")`)
+    or by a path of its own, which comes first.
 
     Raises:
         UsageError: no packaged recipe of that kind has the name.
     """
     if name.endswith(".toml") or "/" in name:
-        return Path(name)
+        own, shipped = Path(name), packaged(kind, name.removeprefix("recipes/").removesuffix(".toml") + ".toml")
+        return shipped if shipped.is_file() and not own.exists() else own
     known = sorted(path.stem for path in packaged(kind).glob("*.toml"))
     if name not in known:
         raise UsageError(f'no recipe "{name}" in {kind}{nearest(name, known)}; known: {", ".join(known)}, or PATH.toml')

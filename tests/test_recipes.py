@@ -17,7 +17,7 @@ from goku_cli.encode.settings import EncodeSettings
 from goku_cli.manifest.store import Manifest
 from goku_cli.model.network.transformer import Goku
 from goku_cli.model.weights import checkpoint
-from goku_cli.recipe import packaged, read_toml
+from goku_cli.recipe import find, packaged, read_toml
 from goku_cli.stage import Quiet
 from goku_cli.train import trainer
 from goku_cli.train.forecast.accuracy import compared
@@ -156,3 +156,14 @@ def test_every_stage_takes_its_steps_and_resumes_bit_for_bit(stages, path):
             assert key in LINES or told == value or told["policy"] == value["policy"]
     for file in ("model.safetensors", "ema.safetensors"):
         assert (run / "step-000003" / file).read_bytes() == (run / "whole" / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["goku-2b/5-images", "goku-2b/5-images.toml", "recipes/goku-2b/5-images.toml"])
+def test_a_recipe_that_ships_is_found_by_its_name_everywhere(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert find(".", name) == packaged("goku-2b", "5-images.toml")
+    assert find(".", "mine/5-images.toml") == Path("mine/5-images.toml")
+    own = tmp_path / name
+    own.parent.mkdir(parents=True)
+    own.write_text("")
+    assert find(".", name) == Path(name)

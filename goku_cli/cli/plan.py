@@ -29,7 +29,7 @@ def plan(
 
     Exits with 1 and a suggestion when the run does not fit. Prints RECIPE.
 
-    Example: goku plan goku-2b/3-high-resolution --gpu h100 --gpus 64
+    Example: goku plan goku-2b/3-joint-480p --gpu h100 --gpus 64
     """
     from goku_cli.manifest.store import Manifest, parse_reference
     from goku_cli.recipe import find
