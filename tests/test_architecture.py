@@ -130,4 +130,5 @@ def test_training_and_sampling_from_latents_need_no_library_of_media():
     script = f"import sys; sys.modules.update(dict.fromkeys({absent}))\n" + "\n".join(
         f"import goku_cli.{module}" for module in modules
     )
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

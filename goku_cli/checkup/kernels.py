@@ -31,7 +31,7 @@ BOUND = {torch.bfloat16: 2e-2, torch.float32: 1e-4}
 TIMED = (8192, 4096, *[256] * 16)
 """Tokens of the samples of the pack that is timed, 16,384 in all."""
 TIMED_HEADS = 24
-REPEATS = 5
+WARM_UP, REPEATS = 2, 5
 SMALL = ModelConfig(
     layers=2, dim=HEADS * HEAD, ffn_dim=512, heads=HEADS, rope_split=(16, 24, 24), rope_theta=1e4, latent_channels=16,
     text_dim=64,
@@ -157,21 +157,14 @@ def _seconds(kernel: str, device: torch.device, dtype: torch.dtype) -> float:
     shape = (sum(TIMED), TIMED_HEADS, HEAD)
     q, k, v = (torch.randn(shape, device=device, dtype=dtype, requires_grad=True) for _ in range(3))
     above = torch.randn(shape, device=device, dtype=dtype)
-    return median_seconds(
-        lambda: torch.autograd.grad(packed_attention(q, k, v, both, both, kernel), (q, k, v), above), device
-    )
-
-
-def median_seconds(work: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
-    """Return how long some work takes, warm, the device's included."""
     found = []
-    for _ in range(repeats + 2):
+    for _ in range(WARM_UP + REPEATS):
         synchronize(device)
         started = time.perf_counter()
-        work()
+        torch.autograd.grad(packed_attention(q, k, v, both, both, kernel), (q, k, v), above)
         synchronize(device)
         found.append(time.perf_counter() - started)
-    return statistics.median(found[2:])
+    return statistics.median(found[WARM_UP:])
 
 
 def synchronize(device: torch.device) -> None:

@@ -110,6 +110,16 @@ def table(title: str, columns: list[str], rows: list[list[Any]], *, to: Console 
     to.print(grid)
 
 
+def write_rows(title: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Write rows of one table to stdout: as JSON, or to be looked at."""
+    if as_json:
+        sys.stdout.write(json.dumps(rows, default=str) + "\n")
+    elif rows:
+        table(title, list(rows[0]), [list(row.values()) for row in rows], to=stdout)
+    else:
+        say(f"no {title or 'rows'}")
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return ""

@@ -1,16 +1,11 @@
 """`goku losses`: clips whose training losses are outliers."""
 
-import json
-import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from goku_cli.cli.console import reference_from, say, stdout, table
+from goku_cli.cli.console import reference_from, write_rows
 from goku_cli.cli.options import AsJson, Reference
-
-if TYPE_CHECKING:
-    from goku_cli.manifest.store import Row
 
 OUTLIERS = """
 SELECT clip_losses.clip, deviation, at_least, samples, text AS caption, source_path, start_us / 1e6 AS seconds
@@ -27,9 +22,8 @@ def losses(
 ) -> None:
     """List clips whose training losses are outliers.
 
-    Those farthest from the losses of other clips at the same timesteps.
-
-    A caption of another clip, a broken file, or a kind of clip that is rare.
+    Their losses lie farthest from those of other clips at similar timesteps: by the caption of another clip, a broken
+    file, or content that is rare.
 
     Example: goku losses manifests/my.duckdb -n 10
     """
@@ -37,12 +31,3 @@ def losses(
 
     with Manifest(parse_reference(reference_from(manifest))[0], read_only=True) as opened:
         write_rows("losses", opened.query(f"{OUTLIERS} LIMIT {count}"), as_json)
-
-
-def write_rows(title: str, rows: list["Row"], as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(rows, default=str) + "\n")
-    elif rows:
-        table(title, list(rows[0]), [list(row.values()) for row in rows], to=stdout)
-    else:
-        say(f"no {title or 'rows'}")

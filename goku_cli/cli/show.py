@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from goku_cli.cli.console import reference_from, renamed, say, stdout, table
+from goku_cli.cli.console import reference_from, renamed, say, stdout, table, write_rows
 from goku_cli.cli.latents import report_broken
-from goku_cli.cli.losses import OUTLIERS, write_rows
+from goku_cli.cli.losses import OUTLIERS
 from goku_cli.cli.options import AsJson
 from goku_cli.errors import UsageError
 
